@@ -1,0 +1,2 @@
+#![forbid(unsafe_code)]
+//! Cache wrappers for Gatepost's traits: fenced, single-flight, bounded.

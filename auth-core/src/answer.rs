@@ -1,0 +1,238 @@
+//! Answers: enums, never bools. An error is not an answer.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::Principal;
+
+/// What a source says to a login and a password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// The password is right and the account may log in.
+    Accepted(Principal),
+    /// The login is refused.
+    Rejected(Reject),
+}
+
+/// Why a login is refused. To the outside all look and cost the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Reject {
+    /// Nobody has this login.
+    UnknownUser,
+    /// The password is wrong.
+    BadPassword,
+    /// The account has no password.
+    NoPassword,
+    /// The account is switched off.
+    Disabled,
+    /// The account is locked.
+    Locked,
+    /// The account has expired.
+    AccountExpired,
+    /// The password has expired.
+    PasswordExpired,
+    /// The password must be changed first.
+    MustChange,
+    /// The account may not log in at this time.
+    NotNow,
+}
+
+impl Reject {
+    /// Names the reason in the form used by JSON answers, metrics and logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::UnknownUser => "unknown_user",
+            Self::BadPassword => "bad_password",
+            Self::NoPassword => "no_password",
+            Self::Disabled => "disabled",
+            Self::Locked => "locked",
+            Self::AccountExpired => "account_expired",
+            Self::PasswordExpired => "password_expired",
+            Self::MustChange => "must_change",
+            Self::NotNow => "not_now",
+        }
+    }
+}
+
+impl fmt::Display for Reject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What a store says about a right on an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Access {
+    /// The right is there.
+    Allow,
+    /// The object is there, the right is not.
+    Deny,
+    /// There is no such object.
+    NotFound,
+}
+
+impl Access {
+    /// Names the answer in the form used by JSON answers, metrics and logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+            Self::NotFound => "not_found",
+        }
+    }
+}
+
+/// Whether somebody is in a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Member {
+    /// They are.
+    Yes,
+    /// They are not.
+    No,
+}
+
+impl Member {
+    /// Names the answer in the form used by JSON answers, metrics and logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Yes => "member",
+            Self::No => "not_member",
+        }
+    }
+}
+
+/// What a store found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Lookup<T> {
+    /// It is there.
+    Found(T),
+    /// The store knows that it is not.
+    NotFound,
+}
+
+impl<T> Lookup<T> {
+    /// Turns what was found into something else.
+    pub fn map<U>(self, turn: impl FnOnce(T) -> U) -> Lookup<U> {
+        match self {
+            Self::Found(found) => Lookup::Found(turn(found)),
+            Self::NotFound => Lookup::NotFound,
+        }
+    }
+
+    /// Returns what was found.
+    pub fn found(self) -> Option<T> {
+        match self {
+            Self::Found(found) => Some(found),
+            Self::NotFound => None,
+        }
+    }
+}
+
+/// All groups of a person, nested ones included, sorted. The unit of caching; cheap to clone.
+///
+/// ```
+/// use auth_core::GroupSet;
+/// let groups: GroupSet = ["staff", "admin", "staff"].into_iter().collect();
+/// assert!(groups.contains("admin") && !groups.contains("adm"));
+/// assert_eq!(groups.iter().collect::<Vec<_>>(), ["admin", "staff"]);
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupSet(Arc<[Arc<str>]>);
+
+impl GroupSet {
+    /// Makes the empty set.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self(Arc::from([]))
+    }
+
+    /// Reports whether the group is in the set.
+    #[must_use]
+    pub fn contains(&self, group: &str) -> bool {
+        self.0.binary_search_by(|name| (**name).cmp(group)).is_ok()
+    }
+
+    /// Goes through the names in order.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(AsRef::as_ref)
+    }
+
+    /// Returns how many groups there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Reports whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Joins two sets; allocates only if neither is empty.
+    #[must_use]
+    pub fn union(&self, other: &Self) -> Self {
+        if other.is_empty() {
+            self.clone()
+        } else if self.is_empty() {
+            other.clone()
+        } else {
+            self.0.iter().chain(other.0.iter()).cloned().collect()
+        }
+    }
+}
+
+impl FromIterator<Arc<str>> for GroupSet {
+    fn from_iter<I: IntoIterator<Item = Arc<str>>>(names: I) -> Self {
+        let mut names: Vec<Arc<str>> = names.into_iter().collect();
+        names.sort_unstable();
+        names.dedup();
+        Self(names.into())
+    }
+}
+
+impl<'a> FromIterator<&'a str> for GroupSet {
+    fn from_iter<I: IntoIterator<Item = &'a str>>(names: I) -> Self {
+        names.into_iter().map(Arc::from).collect()
+    }
+}
+
+/// The key of a token in a [`TokenCache`](crate::TokenCache): a keyed hash, never the token.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TokenId([u8; 32]);
+
+impl TokenId {
+    /// Takes a keyed hash of realm, audience and token.
+    #[must_use]
+    pub const fn new(hash: [u8; 32]) -> Self {
+        Self(hash)
+    }
+
+    /// Returns the bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for TokenId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TokenId(..)")
+    }
+}
+
+/// What is known of a token that was validated. Cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenState {
+    /// Whose token it is.
+    pub principal: Principal,
+    /// What it was issued for.
+    pub scopes: GroupSet,
+    /// From when on it is no longer good, whatever a cache's lifetime says.
+    pub expires_at: SystemTime,
+}

@@ -1,0 +1,2 @@
+#![forbid(unsafe_code)]
+//! Composes stores, caches and realms from configuration.

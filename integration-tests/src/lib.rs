@@ -1,0 +1,2 @@
+#![forbid(unsafe_code)]
+//! Black-box suites against real servers and real front ends.
