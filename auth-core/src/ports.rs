@@ -2,12 +2,13 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 
 use crate::{
-    AccountState, Ctx, Lock, Login, Lookup, ObjectRef, Password, Principal, Result, SourceInfo, StoredHash,
+    AccountState, Ctx, Lock, Login, Lookup, ObjectRef, Password, Principal, RealmId, Result, SourceInfo,
+    StoredHash, Verdict,
 };
 
 /// Spends hash jobs that no account asks for, so that all rejections cost the same.
@@ -19,6 +20,22 @@ pub trait HashCheck: fmt::Debug + Send + Sync {
     /// # Errors
     /// [`Overloaded`](crate::ErrorKind::Overloaded) if the queue is full.
     async fn pad(&self, ctx: &Ctx, password: &Password) -> Result<()>;
+}
+
+/// Finds a source's own record of a person whom another source knows: a realm's `link`.
+#[async_trait]
+pub trait Resolver: fmt::Debug + Send + Sync {
+    /// Resolves a principal of another source to one of this source.
+    ///
+    /// # Errors
+    /// Any kind: it could not find out.
+    async fn resolve(&self, ctx: &Ctx, foreign: &Principal) -> Result<Lookup<Principal>>;
+
+    /// Answers [`resolve`](Self::resolve) from memory, without waiting; `None` if it can't.
+    fn peek_resolve(&self, ctx: &Ctx, foreign: &Principal) -> Option<Lookup<Principal>> {
+        let _ = (ctx, foreign);
+        None
+    }
 }
 
 /// Remembers which source a login was found in.
@@ -48,6 +65,35 @@ impl Owners for NoOwners {
     fn remember(&self, _login: &Login, _source: &Arc<str>) {}
     fn forget(&self, _login: &Login) {}
     fn forget_realm(&self, _realm: &str) {}
+}
+
+/// One login, decided. Never holds a secret.
+#[derive(Debug)]
+pub struct LoginEvent<'a> {
+    /// The realm.
+    pub realm: &'a RealmId,
+    /// The login as it was typed, at most 255 bytes of it, control characters replaced.
+    pub login: &'a str,
+    /// What came of it.
+    pub outcome: &'a Result<Verdict>,
+    /// How long it took.
+    pub took: Duration,
+    /// Whether the answer came from memory alone.
+    pub remembered: bool,
+}
+
+/// Hears of every login: for the audit log and the metrics.
+pub trait Audit: fmt::Debug + Send + Sync {
+    /// Hears of one login. Must not wait.
+    fn login(&self, event: &LoginEvent<'_>);
+}
+
+/// Hears nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoAudit;
+
+impl Audit for NoAudit {
+    fn login(&self, _event: &LoginEvent<'_>) {}
 }
 
 /// What a write did.
@@ -120,7 +166,7 @@ pub trait Directory: fmt::Debug + Send + Sync {
     async fn users(
         &self,
         ctx: &Ctx,
-        realm: &crate::RealmId,
+        realm: &RealmId,
         after: Option<&str>,
         limit: u32,
     ) -> Result<Vec<UserEntry>>;

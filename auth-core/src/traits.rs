@@ -47,6 +47,12 @@ pub trait PasswordSource: fmt::Debug + Send + Sync {
         let _ = (ctx, login, password);
         None
     }
+
+    /// Answers [`account`](Self::account) from memory, without waiting; `None` if it can't.
+    fn peek_account(&self, ctx: &Ctx, login: &Login) -> Option<Lookup<Account>> {
+        let _ = (ctx, login);
+        None
+    }
 }
 
 /// Shows accounts: who, in what state, with which stored hash.

@@ -1,0 +1,169 @@
+//! Whom an oracle may be asked about: its own people, and those that a link leads to.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::{
+    Access, AccountSource, Ctx, GroupOracle, GroupSet, Lookup, Member, ObjectPerms, ObjectRef, Principal,
+    Resolver, Result, SourceInfo, Step,
+};
+
+/// How an oracle treats people of other sources.
+#[derive(Debug, Clone, Default)]
+pub enum Link {
+    /// It is not asked about them: they are in none of its groups and have none of its rights.
+    #[default]
+    None,
+    /// Their own record in the oracle's source is looked up first.
+    Through(Arc<dyn Resolver>),
+}
+
+/// Asks an oracle only about principals of its own source, or about what its [`Link`] resolves others to.
+///
+/// Ids belong to the source that issued them: two sources may use one id for two people. Put it outside
+/// the cache, so that entries are keyed by the source's own principals.
+#[derive(Debug)]
+pub struct Linked<O: ?Sized> {
+    link: Link,
+    inner: Arc<O>,
+}
+
+impl<O: ?Sized + Send + Sync> Linked<O> {
+    /// Wraps an oracle.
+    pub fn new(inner: Arc<O>, link: Link) -> Self {
+        Self { link, inner }
+    }
+
+    /// The oracle's own principal, without waiting; `None` if that needs a question.
+    fn peek_own(&self, own: &SourceInfo, ctx: &Ctx, who: &Principal) -> Option<Lookup<Principal>> {
+        if who.source() == own.name() {
+            return Some(Lookup::Found(who.clone()));
+        }
+        match &self.link {
+            Link::None => Some(Lookup::NotFound),
+            Link::Through(resolver) => resolver.peek_resolve(ctx, who),
+        }
+    }
+
+    async fn own(&self, own: &SourceInfo, ctx: &Ctx, who: &Principal) -> Result<Lookup<Principal>> {
+        if who.source() == own.name() {
+            return Ok(Lookup::Found(who.clone()));
+        }
+        let resolved = match &self.link {
+            Link::None => Lookup::NotFound,
+            Link::Through(resolver) => resolver.resolve(ctx, who).await?,
+        };
+        ctx.note(|| {
+            let outcome = match (&resolved, &self.link) {
+                (Lookup::Found(own), _) => format!("{} is {} here", who.source(), own.id()),
+                (Lookup::NotFound, Link::None) => format!("not asked about people of {}", who.source()),
+                (Lookup::NotFound, Link::Through(_)) => {
+                    format!("does not know this person of {}", who.source())
+                }
+            };
+            Step::new("link", outcome).at(own.name())
+        });
+        Ok(resolved)
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl<O: GroupOracle + ?Sized> GroupOracle for Linked<O> {
+    fn source(&self) -> &SourceInfo {
+        self.inner.source()
+    }
+    async fn groups_of(&self, ctx: &Ctx, who: &Principal) -> Result<Lookup<GroupSet>> {
+        match self.own(self.inner.source(), ctx, who).await? {
+            Lookup::Found(own) => self.inner.groups_of(ctx, &own).await,
+            Lookup::NotFound => Ok(Lookup::NotFound),
+        }
+    }
+    async fn is_member(&self, ctx: &Ctx, who: &Principal, group: &str) -> Result<Member> {
+        match self.own(self.inner.source(), ctx, who).await? {
+            Lookup::Found(own) => self.inner.is_member(ctx, &own, group).await,
+            Lookup::NotFound => Ok(Member::No),
+        }
+    }
+    fn peek_groups(&self, ctx: &Ctx, who: &Principal) -> Option<Lookup<GroupSet>> {
+        match self.peek_own(self.inner.source(), ctx, who)? {
+            Lookup::Found(own) => self.inner.peek_groups(ctx, &own),
+            Lookup::NotFound => Some(Lookup::NotFound),
+        }
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl<O: ObjectPerms + ?Sized> ObjectPerms for Linked<O> {
+    fn source(&self) -> &SourceInfo {
+        self.inner.source()
+    }
+    async fn access(
+        &self,
+        ctx: &Ctx,
+        who: &Principal,
+        object: &ObjectRef,
+        mode: Option<&str>,
+    ) -> Result<Access> {
+        match self.own(self.inner.source(), ctx, who).await? {
+            Lookup::Found(own) => self.inner.access(ctx, &own, object, mode).await,
+            Lookup::NotFound => Ok(Access::Deny),
+        }
+    }
+    async fn access_many(
+        &self,
+        ctx: &Ctx,
+        who: &Principal,
+        objects: &[ObjectRef],
+        mode: Option<&str>,
+    ) -> Vec<Result<Access>> {
+        match self.own(self.inner.source(), ctx, who).await {
+            Ok(Lookup::Found(own)) => self.inner.access_many(ctx, &own, objects, mode).await,
+            Ok(Lookup::NotFound) => objects.iter().map(|_| Ok(Access::Deny)).collect(),
+            Err(error) => objects.iter().map(|_| Err(error.clone())).collect(),
+        }
+    }
+    fn peek_access(
+        &self,
+        ctx: &Ctx,
+        who: &Principal,
+        object: &ObjectRef,
+        mode: Option<&str>,
+    ) -> Option<Access> {
+        match self.peek_own(self.inner.source(), ctx, who)? {
+            Lookup::Found(own) => self.inner.peek_access(ctx, &own, object, mode),
+            Lookup::NotFound => Some(Access::Deny),
+        }
+    }
+}
+
+/// The link `login`: the person who has the same login in the oracle's source.
+///
+/// To be chosen only where one login means one person in both sources.
+#[derive(Debug)]
+pub struct ByLogin {
+    accounts: Arc<dyn AccountSource>,
+}
+
+impl ByLogin {
+    /// Resolves through the accounts of the oracle's source, cached like any other question.
+    #[must_use]
+    pub fn new(accounts: Arc<dyn AccountSource>) -> Self {
+        Self { accounts }
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl Resolver for ByLogin {
+    async fn resolve(&self, ctx: &Ctx, foreign: &Principal) -> Result<Lookup<Principal>> {
+        let account = self.accounts.account(ctx, foreign.login()).await?;
+        Ok(account.map(|account| account.principal().clone()))
+    }
+    fn peek_resolve(&self, ctx: &Ctx, foreign: &Principal) -> Option<Lookup<Principal>> {
+        let account = self.accounts.peek_account(ctx, foreign.login())?;
+        Some(account.map(|account| account.principal().clone()))
+    }
+}

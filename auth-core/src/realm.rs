@@ -1,0 +1,263 @@
+//! The facade that applications and front ends use.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::{Either, select};
+
+use crate::chain::{DomainRouter, GroupUnion};
+use crate::{
+    Access, Account, Audit, Clock, Ctx, Error, ErrorKind, GroupOracle, GroupSet, HashCheck, Login,
+    LoginEvent, Lookup, MAX_LOGIN_BYTES, Member, NoAudit, ObjectPerms, ObjectRef, Password, PasswordSource,
+    Principal, RealmId, Record, Reject, Result, Step, Verdict,
+};
+
+/// One realm, composed: who knows its passwords, its groups and its rights.
+///
+/// - Every question is asked of memory first, without a boxed future and without an allocation.
+/// - Every question ends within the realm's limit, or the context's deadline if that is earlier.
+/// - Every rejected login has cost exactly one hash job, whoever was asked (one a source where a chain is set
+///   to go on after a wrong password).
+/// - An error is never an answer.
+#[derive(Debug)]
+pub struct Realm {
+    id: RealmId,
+    passwords: Arc<dyn PasswordSource>,
+    groups: GroupUnion,
+    objects: DomainRouter,
+    hashing: Arc<dyn HashCheck>,
+    clock: Arc<dyn Clock>,
+    audit: Arc<dyn Audit>,
+    limit: Duration,
+}
+
+impl Realm {
+    /// Makes a realm that knows passwords. `hashing` is the stack's one hashing pool.
+    #[must_use]
+    pub fn new(
+        id: RealmId,
+        passwords: Arc<dyn PasswordSource>,
+        hashing: Arc<dyn HashCheck>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self {
+            id,
+            passwords,
+            groups: GroupUnion::new(Vec::new()),
+            objects: DomainRouter::new([]),
+            hashing,
+            clock,
+            audit: Arc::new(NoAudit),
+            limit: Duration::from_secs(10),
+        }
+    }
+
+    /// Sets who knows the groups.
+    #[must_use]
+    pub fn with_groups(mut self, groups: GroupUnion) -> Self {
+        self.groups = groups;
+        self
+    }
+
+    /// Sets who knows the rights.
+    #[must_use]
+    pub fn with_objects(mut self, objects: DomainRouter) -> Self {
+        self.objects = objects;
+        self
+    }
+
+    /// Sets who hears of logins.
+    #[must_use]
+    pub fn with_audit(mut self, audit: Arc<dyn Audit>) -> Self {
+        self.audit = audit;
+        self
+    }
+
+    /// Sets the longest that one question may take; 10 s otherwise.
+    #[must_use]
+    pub const fn with_limit(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// Returns the realm's name and rule.
+    #[must_use]
+    pub const fn id(&self) -> &RealmId {
+        &self.id
+    }
+
+    /// Goes through the declared domains of objects; `*` stands for those that a store declares by itself.
+    pub fn domains(&self) -> impl Iterator<Item = &str> {
+        self.objects.domains()
+    }
+
+    /// Decides about what somebody typed: the one call for front ends.
+    ///
+    /// An impossible login is an unknown user and an impossible password a wrong one, at the cost of one
+    /// hash job like any other.
+    ///
+    /// # Errors
+    /// Any kind: nobody could find out.
+    pub async fn attempt(&self, ctx: &Ctx, login: &str, password: Vec<u8>) -> Result<Verdict> {
+        let reason = match (Login::parse(&self.id, login), Password::new(password)) {
+            (Ok(login), Ok(password)) => return self.login(ctx, &login, &password).await,
+            (Err(_), _) => Reject::UnknownUser,
+            (Ok(_), Err(_)) => Reject::BadPassword,
+        };
+        let began = self.clock.now();
+        ctx.note(|| Step::new("login", format_args!("{reason}: the input is not possible")));
+        let stand_in = Password::new(b"stand-in".to_vec())?;
+        let ctx = self.bounded(ctx);
+        let outcome =
+            self.within(&ctx, self.hashing.pad(&ctx, &stand_in)).await.map(|()| Verdict::Rejected(reason));
+        self.hear(login, &outcome, began, false);
+        outcome
+    }
+
+    /// Decides whether a password is right.
+    ///
+    /// # Errors
+    /// Any kind: nobody could find out.
+    pub async fn login(&self, ctx: &Ctx, login: &Login, password: &Password) -> Result<Verdict> {
+        self.own(login)?;
+        let began = self.clock.now();
+        if let Some(verdict) = self.passwords.peek_verify(ctx, login, password) {
+            let outcome = Ok(verdict);
+            self.hear(login.as_str(), &outcome, began, true);
+            return outcome;
+        }
+        let record = ctx.record().map_or_else(|| Arc::new(Record::new()), Arc::clone);
+        let ctx = self.bounded(ctx).with_record(Arc::clone(&record));
+        ctx.note(|| Step::new("login", format_args!("{} in realm {}", login.as_str(), self.id.name())));
+        let jobs = record.hash_jobs();
+        let outcome = self
+            .within(&ctx, async {
+                let verdict = self.passwords.verify(&ctx, login, password).await?;
+                // All rejections cost the same, so that time does not tell them apart.
+                if matches!(verdict, Verdict::Rejected(_)) && record.hash_jobs() == jobs {
+                    self.hashing.pad(&ctx, password).await?;
+                }
+                Ok(verdict)
+            })
+            .await;
+        self.hear(login.as_str(), &outcome, began, false);
+        outcome
+    }
+
+    /// Tells who has a login, without a password.
+    ///
+    /// # Errors
+    /// Any kind: nobody could find out. [`Unsupported`](ErrorKind::Unsupported) if a source can't tell.
+    pub async fn principal(&self, ctx: &Ctx, login: &Login) -> Result<Lookup<Principal>> {
+        let account = self.account(ctx, login).await?;
+        Ok(account.map(|account| account.principal().clone()))
+    }
+
+    /// Shows the account of a login, without a password.
+    ///
+    /// # Errors
+    /// Any kind: nobody could find out. [`Unsupported`](ErrorKind::Unsupported) if a source can't tell.
+    pub async fn account(&self, ctx: &Ctx, login: &Login) -> Result<Lookup<Account>> {
+        self.own(login)?;
+        if let Some(account) = self.passwords.peek_account(ctx, login) {
+            return Ok(account);
+        }
+        let ctx = self.bounded(ctx);
+        self.within(&ctx, self.passwords.account(&ctx, login)).await
+    }
+
+    /// Returns all groups of a person. Somebody whom no oracle knows is in none.
+    ///
+    /// # Errors
+    /// Any kind: an oracle failed, so the list would have a hole.
+    pub async fn groups(&self, ctx: &Ctx, who: &Principal) -> Result<GroupSet> {
+        let groups = match self.groups.peek_groups(ctx, who) {
+            Some(groups) => groups,
+            None => {
+                let ctx = self.bounded(ctx);
+                self.within(&ctx, self.groups.groups_of(&ctx, who)).await?
+            }
+        };
+        Ok(groups.found().unwrap_or_else(GroupSet::empty))
+    }
+
+    /// Reports whether a person is in a group.
+    ///
+    /// # Errors
+    /// Any kind: no oracle said yes and one failed.
+    pub async fn is_member(&self, ctx: &Ctx, who: &Principal, group: &str) -> Result<Member> {
+        if let Some(member) = self.groups.peek_member(ctx, who, group) {
+            return Ok(member);
+        }
+        let ctx = self.bounded(ctx);
+        self.within(&ctx, self.groups.is_member(&ctx, who, group)).await
+    }
+
+    /// Tells whether a person has a right on an object.
+    ///
+    /// # Errors
+    /// [`Invalid`](ErrorKind::Invalid) for a domain that nobody declared; otherwise any kind.
+    pub async fn access(
+        &self,
+        ctx: &Ctx,
+        who: &Principal,
+        object: &ObjectRef,
+        mode: Option<&str>,
+    ) -> Result<Access> {
+        if let Some(access) = self.objects.peek_access(ctx, who, object, mode) {
+            return Ok(access);
+        }
+        let ctx = self.bounded(ctx);
+        self.within(&ctx, self.objects.access(&ctx, who, object, mode)).await
+    }
+
+    /// Answers many questions about objects at once, in their order.
+    pub async fn access_many(
+        &self,
+        ctx: &Ctx,
+        who: &Principal,
+        objects: &[ObjectRef],
+        mode: Option<&str>,
+    ) -> Vec<Result<Access>> {
+        let ctx = self.bounded(ctx);
+        let all = async { Ok(self.objects.access_many(&ctx, who, objects, mode).await) };
+        match self.within(&ctx, all).await {
+            Ok(answers) => answers,
+            Err(error) => objects.iter().map(|_| Err(error.clone())).collect(),
+        }
+    }
+
+    fn bounded(&self, ctx: &Ctx) -> Ctx {
+        ctx.clone().with_deadline(self.clock.now() + self.limit)
+    }
+
+    /// Ends at the deadline even if a source does not keep to it.
+    async fn within<T>(&self, ctx: &Ctx, question: impl Future<Output = Result<T>> + Send) -> Result<T> {
+        let Some(deadline) = ctx.deadline() else { return question.await };
+        match select(std::pin::pin!(question), self.clock.sleep_until(deadline)).await {
+            Either::Left((answer, _)) => answer,
+            Either::Right(_) => Err(Error::new(ErrorKind::Timeout, "no answer before the deadline")),
+        }
+    }
+
+    fn own(&self, login: &Login) -> Result<()> {
+        if *login.realm() == self.id {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Invalid, "the login is of another realm")
+            .with("realm", login.realm().name()))
+    }
+
+    fn hear(&self, login: &str, outcome: &Result<Verdict>, began: crate::Moment, remembered: bool) {
+        let took = self.clock.now().since(began);
+        let event = |login| LoginEvent { realm: &self.id, login, outcome, took, remembered };
+        if login.len() <= MAX_LOGIN_BYTES && !login.chars().any(char::is_control) {
+            self.audit.login(&event(login));
+        } else {
+            let shown: String =
+                login.chars().take(64).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+            self.audit.login(&event(&shown));
+        }
+    }
+}
