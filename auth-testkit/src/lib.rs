@@ -1,2 +1,27 @@
 #![forbid(unsafe_code)]
-//! The behaviour suite that every Gatepost store and cache runs, and the tools to write one.
+#![doc = include_str!("../README.md")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "this crate runs in tests only, where a panic is how a test says what is wrong"
+)]
+
+mod by_table;
+mod clock;
+mod counting;
+mod helpers;
+mod memory;
+mod scripted;
+pub mod suite;
+mod world;
+
+pub use by_table::ByTable;
+pub use clock::ManualClock;
+pub use counting::{CountingSource, Counts};
+pub use helpers::{
+    hash, info, login, object, password, principal, principal_at, realm, realm_with, require_all,
+};
+pub use memory::MemoryStore;
+pub use scripted::{Answer, Ask, Mode, Question, ScriptedStore};
+pub use world::{Object, Standing, User, World};
