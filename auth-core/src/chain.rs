@@ -83,7 +83,12 @@ impl ChainEntry {
 ///
 /// It remembers in which source a login was found. That source is asked first, and if it fails the chain
 /// stops with the error: an outage can't let a twin account in a later source win. A source that was found
-/// while another one failed does not become the owner.
+/// while another one failed does not become the owner, nor one that says "bad password" but can't tell that
+/// from "unknown".
+///
+/// A chain may be a source of another chain. Give each its own [`Owners`]: entries are by login alone. An
+/// inner chain's error can hide that a later source of it knows the login; where twins are possible, let the
+/// outer chain stop at it.
 #[derive(Debug)]
 pub struct PasswordChain {
     info: SourceInfo,
@@ -185,7 +190,9 @@ impl PasswordChain {
                 Ok(Told::Soft(no)) => {
                     soft.get_or_insert(no);
                     if entry.on_bad_password == Next::Stop {
-                        self.found(login, entry, failed.is_none());
+                        // A source that can't tell unknown from wrong says this of everybody.
+                        let known = entry.source.source().capabilities().tells_unknown;
+                        self.found(login, entry, known && failed.is_none());
                         break;
                     }
                 }
@@ -270,11 +277,16 @@ impl PasswordSource for PasswordChain {
         if self.peek_denied(ctx, login)? {
             return None;
         }
+        // Only a yes: whether a "no" stands is for the table, which the walk knows.
+        let peek = |entry: &ChainEntry| {
+            let verdict = entry.source.peek_verify(ctx, login, password)?;
+            matches!(verdict, Verdict::Accepted(_)).then_some(verdict)
+        };
         if let Some(owner) = self.owner(login) {
-            return owner.source.peek_verify(ctx, login, password);
+            return peek(owner);
         }
         for entry in &self.decide {
-            if let Some(verdict) = entry.source.peek_verify(ctx, login, password) {
+            if let Some(verdict) = peek(entry) {
                 return Some(verdict);
             }
             // The next source may speak only if this one is known not to know the login.

@@ -46,7 +46,7 @@ pub enum Subject<'a> {
 pub struct Stamp(u64);
 
 /// The state of the ids before an account was loaded; see [`Fence::with_id`].
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct IdWatch(u64);
 
 /// One per stack, handed to every wrapper that remembers.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::{
-    Access, AccountSource, Ctx, GroupOracle, GroupSet, Lookup, Member, ObjectPerms, ObjectRef, Principal,
-    Resolver, Result, SourceInfo, Step,
+    Access, AccountSource, Ctx, Error, ErrorKind, GroupOracle, GroupSet, Lookup, Member, ObjectPerms,
+    ObjectRef, Principal, Resolver, Result, SourceInfo, Step,
 };
 
 /// How an oracle treats people of other sources.
@@ -42,7 +42,10 @@ impl<O: ?Sized + Send + Sync> Linked<O> {
         }
         match &self.link {
             Link::None => Some(Lookup::NotFound),
-            Link::Through(resolver) => resolver.peek_resolve(ctx, who),
+            Link::Through(resolver) => {
+                let resolved = resolver.peek_resolve(ctx, who)?;
+                is_own(&resolved, own, who).then_some(resolved)
+            }
         }
     }
 
@@ -54,6 +57,10 @@ impl<O: ?Sized + Send + Sync> Linked<O> {
             Link::None => Lookup::NotFound,
             Link::Through(resolver) => resolver.resolve(ctx, who).await?,
         };
+        if !is_own(&resolved, own, who) {
+            let error = Error::new(ErrorKind::Internal, "a link led to a person of another source or realm");
+            return Err(error.at(Arc::clone(own.name())));
+        }
         ctx.note(|| {
             let outcome = match (&resolved, &self.link) {
                 (Lookup::Found(own), _) => format!("{} is {} here", who.source(), own.id()),
@@ -65,6 +72,14 @@ impl<O: ?Sized + Send + Sync> Linked<O> {
             Step::new("link", outcome).at(own.name())
         });
         Ok(resolved)
+    }
+}
+
+/// Ids belong to their source: an oracle is never asked about anybody else's, wherever a link leads.
+fn is_own(resolved: &Lookup<Principal>, own: &SourceInfo, who: &Principal) -> bool {
+    match resolved {
+        Lookup::Found(found) => found.source() == own.name() && found.realm() == who.realm(),
+        Lookup::NotFound => true,
     }
 }
 

@@ -72,7 +72,8 @@ impl Owners for NoOwners {
 pub struct LoginEvent<'a> {
     /// The realm.
     pub realm: &'a RealmId,
-    /// The login as it was typed, at most 255 bytes of it, control characters replaced.
+    /// The login in normal form; where that can't be, as it was typed, at most 255 bytes of it, control
+    /// characters replaced.
     pub login: &'a str,
     /// What came of it.
     pub outcome: &'a Result<Verdict>,

@@ -118,12 +118,13 @@ impl Realm {
     /// Decides whether a password is right.
     ///
     /// # Errors
-    /// Any kind: nobody could find out.
+    /// Any kind: nobody could find out. [`Invalid`](ErrorKind::Invalid) for a login of another realm.
     pub async fn login(&self, ctx: &Ctx, login: &Login, password: &Password) -> Result<Verdict> {
         self.own(login)?;
         let began = self.clock.now();
-        if let Some(verdict) = self.passwords.peek_verify(ctx, login, password) {
-            let outcome = Ok(verdict);
+        // Only a yes: a "no" from memory would be told from others by the hash job that it has not cost.
+        if let Some(verdict @ Verdict::Accepted(_)) = self.passwords.peek_verify(ctx, login, password) {
+            let outcome = Self::asked_for(login, verdict);
             self.hear(login.as_str(), &outcome, began, true);
             return outcome;
         }
@@ -138,7 +139,7 @@ impl Realm {
                 if matches!(verdict, Verdict::Rejected(_)) && record.hash_jobs() == jobs {
                     self.hashing.pad(&ctx, password).await?;
                 }
-                Ok(verdict)
+                Self::asked_for(login, verdict)
             })
             .await;
         self.hear(login.as_str(), &outcome, began, false);
@@ -160,18 +161,28 @@ impl Realm {
     /// Any kind: nobody could find out. [`Unsupported`](ErrorKind::Unsupported) if a source can't tell.
     pub async fn account(&self, ctx: &Ctx, login: &Login) -> Result<Lookup<Account>> {
         self.own(login)?;
-        if let Some(account) = self.passwords.peek_account(ctx, login) {
-            return Ok(account);
+        let account = match self.passwords.peek_account(ctx, login) {
+            Some(account) => account,
+            None => {
+                let ctx = self.bounded(ctx);
+                self.within(&ctx, self.passwords.account(&ctx, login)).await?
+            }
+        };
+        match &account {
+            Lookup::Found(found) if found.principal().login() != login => {
+                Err(somebody_else(found.principal()))
+            }
+            _ => Ok(account),
         }
-        let ctx = self.bounded(ctx);
-        self.within(&ctx, self.passwords.account(&ctx, login)).await
     }
 
     /// Returns all groups of a person. Somebody whom no oracle knows is in none.
     ///
     /// # Errors
-    /// Any kind: an oracle failed, so the list would have a hole.
+    /// Any kind: an oracle failed, so the list would have a hole. [`Invalid`](ErrorKind::Invalid) for a person
+    /// of another realm.
     pub async fn groups(&self, ctx: &Ctx, who: &Principal) -> Result<GroupSet> {
+        self.own(who.login())?;
         let groups = match self.groups.peek_groups(ctx, who) {
             Some(groups) => groups,
             None => {
@@ -185,8 +196,10 @@ impl Realm {
     /// Reports whether a person is in a group.
     ///
     /// # Errors
-    /// Any kind: no oracle said yes and one failed.
+    /// Any kind: no oracle said yes and one failed. [`Invalid`](ErrorKind::Invalid) for a person of another
+    /// realm.
     pub async fn is_member(&self, ctx: &Ctx, who: &Principal, group: &str) -> Result<Member> {
+        self.own(who.login())?;
         if let Some(member) = self.groups.peek_member(ctx, who, group) {
             return Ok(member);
         }
@@ -197,7 +210,8 @@ impl Realm {
     /// Tells whether a person has a right on an object.
     ///
     /// # Errors
-    /// [`Invalid`](ErrorKind::Invalid) for a domain that nobody declared; otherwise any kind.
+    /// [`Invalid`](ErrorKind::Invalid) for a domain that nobody declared or a person of another realm;
+    /// otherwise any kind.
     pub async fn access(
         &self,
         ctx: &Ctx,
@@ -205,6 +219,7 @@ impl Realm {
         object: &ObjectRef,
         mode: Option<&str>,
     ) -> Result<Access> {
+        self.own(who.login())?;
         if let Some(access) = self.objects.peek_access(ctx, who, object, mode) {
             return Ok(access);
         }
@@ -221,7 +236,10 @@ impl Realm {
         mode: Option<&str>,
     ) -> Vec<Result<Access>> {
         let ctx = self.bounded(ctx);
-        let all = async { Ok(self.objects.access_many(&ctx, who, objects, mode).await) };
+        let all = async {
+            self.own(who.login())?;
+            Ok(self.objects.access_many(&ctx, who, objects, mode).await)
+        };
         match self.within(&ctx, all).await {
             Ok(answers) => answers,
             Err(error) => objects.iter().map(|_| Err(error.clone())).collect(),
@@ -241,6 +259,7 @@ impl Realm {
         }
     }
 
+    /// Two realms may share a source, so that an id of one would mean somebody in the other.
     fn own(&self, login: &Login) -> Result<()> {
         if *login.realm() == self.id {
             return Ok(());
@@ -249,15 +268,29 @@ impl Realm {
             .with("realm", login.realm().name()))
     }
 
+    /// Lets nobody in under a name that they did not give.
+    fn asked_for(login: &Login, verdict: Verdict) -> Result<Verdict> {
+        match &verdict {
+            Verdict::Accepted(who) if who.login() != login => Err(somebody_else(who)),
+            Verdict::Accepted(_) | Verdict::Rejected(_) => Ok(verdict),
+        }
+    }
+
     fn hear(&self, login: &str, outcome: &Result<Verdict>, began: crate::Moment, remembered: bool) {
         let took = self.clock.now().since(began);
         let event = |login| LoginEvent { realm: &self.id, login, outcome, took, remembered };
         if login.len() <= MAX_LOGIN_BYTES && !login.chars().any(char::is_control) {
             self.audit.login(&event(login));
         } else {
+            // 63 characters of 4 bytes at most: under 255.
             let shown: String =
-                login.chars().take(64).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+                login.chars().take(63).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
             self.audit.login(&event(&shown));
         }
     }
+}
+
+fn somebody_else(who: &Principal) -> Error {
+    Error::new(ErrorKind::Internal, "a source answered about another login than it was asked for")
+        .at(Arc::clone(who.source()))
 }

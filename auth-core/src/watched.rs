@@ -50,8 +50,11 @@ impl<S: ?Sized + Send + Sync> Watched<S> {
         let took = self.clock.now().since(began);
         // A caller in a hurry is not the store's fault.
         let hurried = until < limit && answer.as_ref().is_err_and(|error| error.kind() == ErrorKind::Timeout);
-        if !hurried {
-            self.health.note(answer.as_ref().err(), took, &*self.clock);
+        if hurried {
+            self.health.count(took);
+        } else {
+            let fault = answer.as_ref().map_or_else(Some, Told::fault);
+            self.health.note(fault, took, &*self.clock);
         }
         ctx.note(|| {
             let step = match &answer {
@@ -147,7 +150,11 @@ impl<S: ObjectPerms + ?Sized> ObjectPerms for Watched<S> {
         mode: Option<&str>,
     ) -> Vec<Result<Access>> {
         let inner = self.inner.access_many(ctx, who, objects, mode);
-        let all = Box::pin(async move { Ok(Batch(inner.await)) });
+        let name = self.inner.source().name();
+        let all = Box::pin(async move {
+            let told = |answer: Result<Access>| answer.map_err(|error| error.at(Arc::clone(name)));
+            Ok(Batch(inner.await.into_iter().map(told).collect()))
+        });
         match self.watch(ctx, self.inner.source(), all).await {
             Ok(Batch(answers)) => answers,
             Err(error) => objects.iter().map(|_| Err(error.clone())).collect(),
@@ -167,6 +174,11 @@ impl<S: ObjectPerms + ?Sized> ObjectPerms for Watched<S> {
 /// What an answer is called in an explanation.
 trait Told {
     fn told(&self) -> &'static str;
+
+    /// An error inside the answer, for the source's health.
+    fn fault(&self) -> Option<&Error> {
+        None
+    }
 }
 
 struct Batch(Vec<Result<Access>>);
@@ -211,6 +223,11 @@ impl Told for Batch {
     fn told(&self) -> &'static str {
         "batch"
     }
+
+    fn fault(&self) -> Option<&Error> {
+        let faults = || self.0.iter().filter_map(|answer| answer.as_ref().err());
+        faults().find(|error| blames_source(error.kind())).or_else(|| faults().next())
+    }
 }
 
 /// Whether a source answers, since when, and what it has cost.
@@ -249,34 +266,25 @@ pub struct HealthReport {
 impl Health {
     /// Notes what came of a question, or of a probe.
     pub fn note(&self, error: Option<&Error>, took: Duration, clock: &dyn Clock) {
-        self.questions.fetch_add(1, Ordering::Relaxed);
-        self.nanos.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
-        let up = match error.map(Error::kind) {
-            None => true,
-            // One bad record or one bad question says nothing about the source.
-            Some(
-                ErrorKind::Ambiguous
-                | ErrorKind::Corrupt
-                | ErrorKind::Unsupported
-                | ErrorKind::Invalid
-                | ErrorKind::Overloaded,
-            ) => {
-                self.errors.fetch_add(1, Ordering::Relaxed);
-                let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-                state.last_error = error.map(|error| (clock.wall(), error.clone()));
-                return;
-            }
-            Some(_) => false,
-        };
+        self.count(took);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(error) = error {
             self.errors.fetch_add(1, Ordering::Relaxed);
             state.last_error = Some((clock.wall(), error.clone()));
+            if !blames_source(error.kind()) {
+                return;
+            }
         }
-        if state.up != Some(up) {
-            state.up = Some(up);
+        let up = Some(error.is_none());
+        if state.up != up {
+            state.up = up;
             state.since = Some(clock.wall());
         }
+    }
+
+    fn count(&self, took: Duration) {
+        self.questions.fetch_add(1, Ordering::Relaxed);
+        self.nanos.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     /// Returns the state of things.
@@ -291,5 +299,17 @@ impl Health {
             errors: self.errors.load(Ordering::Relaxed),
             time: Duration::from_nanos(self.nanos.load(Ordering::Relaxed)),
         }
+    }
+}
+
+/// One bad record, one bad question or a full queue says nothing about the source.
+const fn blames_source(kind: ErrorKind) -> bool {
+    match kind {
+        ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::Misconfigured | ErrorKind::Internal => true,
+        ErrorKind::Overloaded
+        | ErrorKind::Ambiguous
+        | ErrorKind::Corrupt
+        | ErrorKind::Unsupported
+        | ErrorKind::Invalid => false,
     }
 }
