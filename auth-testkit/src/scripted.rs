@@ -23,12 +23,12 @@ const WAITING: usize = 1024;
 ///
 /// ```
 /// use auth_core::{AccountSource, Ctx, Lookup};
-/// use auth_testkit::{ScriptedStore, info, login};
+/// use auth_testkit::{Answer, ScriptedStore, info, login};
 /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
 /// let store = ScriptedStore::new(info("app"));
 /// let (ctx, calvin) = (Ctx::new(), login("calvin"));
 /// let asked = AccountSource::account(&store, &ctx, &calvin);
-/// let script = async { store.next_question().await.answer(Ok(Lookup::NotFound)) };
+/// let script = async { store.next_question().await.answer(Ok(Answer::NotFound)) };
 /// let (answer, ()) = futures_util::join!(asked, script);
 /// assert_eq!(answer.unwrap(), Lookup::NotFound);
 /// # });
