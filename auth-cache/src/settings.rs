@@ -1,0 +1,298 @@
+//! How long answers live, how many are kept, and how a source may be asked.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use auth_core::{Access, Lookup};
+
+use crate::table::{TableFactory, TtlTable};
+use crate::{Answer, Entry};
+
+/// How long each kind of answer lives, from the moment its source was asked. Zero: it is not kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ttls {
+    /// Accounts.
+    pub account: Duration,
+    /// Accepted passwords, where a memo keeps them.
+    pub accepted: Duration,
+    /// Group sets.
+    pub groups: Duration,
+    /// Rights that are there: how long a withdrawn one may live on.
+    pub allow: Duration,
+    /// Rights that are not: how long a new one may be refused.
+    pub deny: Duration,
+    /// Nobody has this login; no groups are known of this person.
+    pub unknown: Duration,
+    /// There is no such object.
+    pub not_found: Duration,
+    /// Validated tokens; never past the token's own end.
+    pub token: Duration,
+}
+
+impl Default for Ttls {
+    fn default() -> Self {
+        Self {
+            account: Duration::from_secs(60),
+            accepted: Duration::from_secs(60),
+            groups: Duration::from_secs(60),
+            allow: Duration::from_secs(30),
+            deny: Duration::from_secs(30),
+            unknown: Duration::from_secs(15),
+            not_found: Duration::ZERO,
+            token: Duration::from_secs(300),
+        }
+    }
+}
+
+impl Ttls {
+    /// Sets one lifetime for all, as `CACHE_TTL` does: accounts, accepted passwords and groups live that
+    /// long, and nothing lives longer.
+    ///
+    /// ```
+    /// use auth_cache::Ttls;
+    /// use std::time::Duration;
+    /// let ttls = Ttls::default().with_ttl(Duration::from_secs(20));
+    /// assert_eq!((ttls.account, ttls.allow), (Duration::from_secs(20), Duration::from_secs(20)));
+    /// assert_eq!((ttls.unknown, ttls.not_found), (Duration::from_secs(15), Duration::ZERO));
+    /// ```
+    #[must_use]
+    pub fn with_ttl(self, ttl: Duration) -> Self {
+        Self {
+            account: ttl,
+            accepted: ttl,
+            groups: ttl,
+            allow: self.allow.min(ttl),
+            deny: self.deny.min(ttl),
+            unknown: self.unknown.min(ttl),
+            not_found: self.not_found.min(ttl),
+            token: self.token.min(ttl),
+        }
+    }
+}
+
+/// The lifetimes in force, which may be changed while they are used.
+///
+/// Entries keep when they were loaded, not when they end: a lifetime lowered here acts at once on
+/// everything that is kept already.
+#[derive(Debug)]
+pub struct Lifetimes {
+    account: AtomicU64,
+    accepted: AtomicU64,
+    groups: AtomicU64,
+    allow: AtomicU64,
+    deny: AtomicU64,
+    unknown: AtomicU64,
+    not_found: AtomicU64,
+    token: AtomicU64,
+}
+
+impl Lifetimes {
+    /// Puts lifetimes into force.
+    #[must_use]
+    pub fn new(ttls: Ttls) -> Self {
+        Self {
+            account: AtomicU64::new(nanos(ttls.account)),
+            accepted: AtomicU64::new(nanos(ttls.accepted)),
+            groups: AtomicU64::new(nanos(ttls.groups)),
+            allow: AtomicU64::new(nanos(ttls.allow)),
+            deny: AtomicU64::new(nanos(ttls.deny)),
+            unknown: AtomicU64::new(nanos(ttls.unknown)),
+            not_found: AtomicU64::new(nanos(ttls.not_found)),
+            token: AtomicU64::new(nanos(ttls.token)),
+        }
+    }
+
+    /// Replaces the lifetimes.
+    pub fn set(&self, ttls: Ttls) {
+        let Self { account, accepted, groups, allow, deny, unknown, not_found, token } = self;
+        for (place, ttl) in [
+            (account, ttls.account),
+            (accepted, ttls.accepted),
+            (groups, ttls.groups),
+            (allow, ttls.allow),
+            (deny, ttls.deny),
+            (unknown, ttls.unknown),
+            (not_found, ttls.not_found),
+            (token, ttls.token),
+        ] {
+            place.store(nanos(ttl), Ordering::Relaxed);
+        }
+    }
+
+    /// Returns the lifetimes in force.
+    #[must_use]
+    pub fn get(&self) -> Ttls {
+        let read = |place: &AtomicU64| Duration::from_nanos(place.load(Ordering::Relaxed));
+        Ttls {
+            account: read(&self.account),
+            accepted: read(&self.accepted),
+            groups: read(&self.groups),
+            allow: read(&self.allow),
+            deny: read(&self.deny),
+            unknown: read(&self.unknown),
+            not_found: read(&self.not_found),
+            token: read(&self.token),
+        }
+    }
+
+    /// Returns how long an answer of this kind lives.
+    #[must_use]
+    pub fn of(&self, answer: &Answer) -> Duration {
+        let place = match answer {
+            Answer::Account(Lookup::Found(_)) => &self.account,
+            Answer::Groups(Lookup::Found(_)) => &self.groups,
+            Answer::Account(Lookup::NotFound) | Answer::Groups(Lookup::NotFound) => &self.unknown,
+            Answer::Access(Access::Allow) => &self.allow,
+            Answer::Access(Access::Deny) => &self.deny,
+            Answer::Access(Access::NotFound) => &self.not_found,
+            Answer::Token(_) => &self.token,
+        };
+        Duration::from_nanos(place.load(Ordering::Relaxed))
+    }
+
+    /// Returns how long this entry lives: never longer than the lifetime of its kind, shorter by up to
+    /// ten percent, so that what was loaded together is not reloaded together.
+    #[must_use]
+    pub fn of_entry(&self, entry: &Entry) -> Duration {
+        let ttl = nanos(self.of(&entry.answer));
+        // 255 parts of 2,550 are the tenth.
+        Duration::from_nanos(ttl.saturating_sub((ttl / 2550).saturating_mul(u64::from(entry.jitter))))
+    }
+}
+
+fn nanos(ttl: Duration) -> u64 {
+    u64::try_from(ttl.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// How a wrapper caches.
+///
+/// Clones share their [`Lifetimes`]; give every wrapper of a realm a clone of one.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct Settings {
+    /// Makes the tables; see [`kinds`](crate::kinds).
+    pub factory: TableFactory,
+    /// How many entries are kept, beside an eighth as many for answers that there is nobody and nothing.
+    pub size: usize,
+    /// How long they live.
+    pub lifetimes: Arc<Lifetimes>,
+    /// How long one question to the source may take, and how long it may wait for its turn.
+    pub load_timeout: Duration,
+    /// How many questions are put to the source at once.
+    pub loads: usize,
+    /// How many more wait for their turn before the next is refused as overloaded.
+    pub queue: usize,
+}
+
+impl Settings {
+    /// How many entries are kept by default.
+    pub const SIZE: usize = 262_144;
+
+    /// Starts from the defaults with a kind of table.
+    #[must_use]
+    pub fn new(factory: TableFactory) -> Self {
+        Self {
+            factory,
+            size: Self::SIZE,
+            lifetimes: Arc::new(Lifetimes::new(Ttls::default())),
+            load_timeout: Duration::from_secs(5),
+            loads: 64,
+            queue: 16_384,
+        }
+    }
+
+    /// Sets how many entries are kept. Zero keeps none.
+    #[must_use]
+    pub fn with_size(mut self, size: usize) -> Self {
+        self.size = size;
+        self
+    }
+
+    /// Sets how long answers live; no longer shared with earlier clones.
+    #[must_use]
+    pub fn with_ttls(mut self, ttls: Ttls) -> Self {
+        self.lifetimes = Arc::new(Lifetimes::new(ttls));
+        self
+    }
+
+    /// Sets how long one question to the source may take.
+    #[must_use]
+    pub fn with_load_timeout(mut self, limit: Duration) -> Self {
+        self.load_timeout = limit;
+        self
+    }
+
+    /// Sets how many questions are put to the source at once; at least one.
+    #[must_use]
+    pub fn with_loads(mut self, loads: usize) -> Self {
+        self.loads = loads;
+        self
+    }
+
+    /// Sets how many questions wait for their turn.
+    #[must_use]
+    pub fn with_queue(mut self, queue: usize) -> Self {
+        self.queue = queue;
+        self
+    }
+
+    pub(crate) fn negative_size(&self) -> usize {
+        if self.size == 0 { 0 } else { (self.size / 8).max(1) }
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self::new(Arc::new(|size| Arc::new(TtlTable::new(size))))
+    }
+}
+
+impl std::fmt::Debug for Settings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Settings")
+            .field("size", &self.size)
+            .field("lifetimes", &self.lifetimes.get())
+            .field("load_timeout", &self.load_timeout)
+            .field("loads", &self.loads)
+            .field("queue", &self.queue)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use auth_core::{Fence, Login, LoginRule, Moment, RealmId};
+
+    #[test]
+    fn one_ttl_sets_three_and_caps_the_rest() {
+        let second = Duration::from_secs;
+        let short = Ttls::default().with_ttl(second(5));
+        for ttl in
+            [short.account, short.accepted, short.groups, short.allow, short.deny, short.unknown, short.token]
+        {
+            assert_eq!(ttl, second(5));
+        }
+        let long = Ttls::default().with_ttl(second(3600));
+        assert_eq!((long.account, long.accepted, long.groups), (second(3600), second(3600), second(3600)));
+        assert_eq!((long.allow, long.unknown, long.token), (second(30), second(15), second(300)));
+        assert_eq!(long.not_found, Duration::ZERO);
+    }
+
+    #[test]
+    fn jitter_only_shortens_and_by_a_tenth_at_most() {
+        let realm = RealmId::new("r", LoginRule::Exact).unwrap();
+        let stamp = Fence::new().login(&Login::parse(&realm, "x").unwrap());
+        for ttl in [0, 1, 999, 2_550, 60_000_000_000, u64::MAX] {
+            let ttl = Duration::from_nanos(ttl);
+            let lifetimes = Lifetimes::new(Ttls { allow: ttl, ..Ttls::default() });
+            for jitter in 0..=u8::MAX {
+                let answer = Answer::Access(Access::Allow);
+                let entry = Entry { answer, stamp, loaded: Moment::ZERO, until: Entry::NO_END, jitter };
+                let life = lifetimes.of_entry(&entry);
+                assert!(life <= ttl && life >= ttl - ttl / 10, "{ttl:?} {jitter} {life:?}");
+            }
+        }
+    }
+}

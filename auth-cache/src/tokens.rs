@@ -1,0 +1,87 @@
+//! `TokenMemory`: the states of validated tokens, in this process.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use auth_core::{CacheUse, Clock, Ctx, Fence, Lookup, Result, Step, TokenCache, TokenId, TokenState};
+
+use crate::settings::Settings;
+use crate::shelf::{Found, Shelf};
+use crate::stats::{Report, Reports};
+use crate::{Answer, Ask, Key};
+
+/// Remembers the states of validated tokens in this process.
+///
+/// A state lives for the shortest of: the configured lifetime of tokens, what [`put`](TokenCache::put) says,
+/// and the time to the token's own end, which is looked at by the time of day and by the monotonic
+/// clock, so that a wall clock set back revives nothing. An invalidation of the token's person voids it.
+///
+/// [`put`](TokenCache::put) reads the person's stamp itself: an invalidation between the validation of a
+/// token and its `put` does not void it. What must end a token at once is its revocation, not this.
+pub struct TokenMemory {
+    name: Arc<str>,
+    shelf: Shelf,
+}
+
+impl TokenMemory {
+    /// Makes a memory for the tokens of a realm, which names it in reports.
+    #[must_use]
+    pub fn new(realm: &str, fence: Arc<Fence>, clock: Arc<dyn Clock>, settings: &Settings) -> Self {
+        Self { name: realm.into(), shelf: Shelf::new(fence, clock, settings) }
+    }
+
+    fn find(&self, ctx: &Ctx, id: &TokenId) -> std::result::Result<TokenState, Found> {
+        match self.shelf.find(ctx, &Ask::Token(id)) {
+            Found::Good(Answer::Token(state), age) => {
+                self.shelf.counters.hit(false, age);
+                ctx.note_cache(CacheUse::Hit);
+                ctx.note(|| Step::new("cache", "hit").at(&self.name).aged(age));
+                Ok(state)
+            }
+            other => Err(other),
+        }
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl TokenCache for TokenMemory {
+    async fn get(&self, ctx: &Ctx, id: &TokenId) -> Result<Lookup<TokenState>> {
+        let found = match self.find(ctx, id) {
+            Ok(state) => return Ok(Lookup::Found(state)),
+            Err(found) => found,
+        };
+        self.shelf.counters.miss(&found);
+        ctx.note_cache(CacheUse::Miss);
+        ctx.note(|| Step::new("cache", found.as_str()).at(&self.name));
+        Ok(Lookup::NotFound)
+    }
+
+    async fn put(&self, _ctx: &Ctx, id: &TokenId, state: &TokenState, ttl: Duration) -> Result<()> {
+        // The monotonic time first: what passes in between only shortens.
+        let now = self.shelf.clock.now();
+        let left = state.expires_at.duration_since(self.shelf.clock.wall()).unwrap_or_default().min(ttl);
+        let fence = self.shelf.fence();
+        let stamp = fence.plus_id(fence.login(state.principal.login()), &state.principal);
+        self.shelf.keep_until(Key::Token(*id), Answer::Token(state.clone()), stamp, now + left);
+        Ok(())
+    }
+
+    fn peek_token(&self, ctx: &Ctx, id: &TokenId) -> Option<Lookup<TokenState>> {
+        self.find(ctx, id).ok().map(Lookup::Found)
+    }
+}
+
+impl Reports for TokenMemory {
+    fn report(&self) -> Report {
+        Report { source: Arc::clone(&self.name), kind: "tokens", stats: self.shelf.stats() }
+    }
+}
+
+impl fmt::Debug for TokenMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenMemory").field("report", &self.report()).finish_non_exhaustive()
+    }
+}
