@@ -1,2 +1,12 @@
 #![forbid(unsafe_code)]
-//! HTTP front ends over a Gatepost realm: forward-auth for web servers.
+#![doc = include_str!("../README.md")]
+
+mod basic;
+mod config;
+mod demand;
+mod front;
+mod reply;
+
+pub use basic::{Credentials, Unusable, basic_credentials, challenge};
+pub use config::{FrontConfig, MAX_HEADER_BYTES};
+pub use front::{Realms, router};
