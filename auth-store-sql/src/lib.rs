@@ -1,2 +1,17 @@
 #![forbid(unsafe_code)]
-//! SQL stores for Gatepost: your own schema or the managed one.
+#![doc = include_str!("../README.md")]
+
+mod account;
+mod config;
+mod db;
+mod directory;
+mod error;
+mod managed;
+mod scan;
+mod schema;
+mod statement;
+mod store;
+mod value;
+
+pub use config::{ObjectConfig, ObjectId, PoolConfig, QueryConfig, SqlConfig};
+pub use store::SqlStore;

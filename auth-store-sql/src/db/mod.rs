@@ -1,0 +1,213 @@
+//! The drivers behind one face: an enum of pools, one file a driver.
+//!
+//! Everything above speaks of statements, values and rows. What differs between databases (urls, locks,
+//! placeholders, types, errors) is in `sqlite.rs` and its sisters.
+
+mod sqlite;
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use auth_core::{Error, ErrorKind, Result};
+
+use crate::scan::Dialect;
+use crate::statement::{Args, Statement};
+use crate::value::Row;
+use crate::{SqlConfig, managed};
+
+/// The most rows that one question may return. More of them is a query without its WHERE.
+const MAX_ROWS: usize = 65_536;
+
+/// Who keeps the tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tables {
+    /// This crate, with its migrations.
+    Managed,
+    /// Somebody else.
+    Yours,
+}
+
+/// A database: for each driver its pools.
+#[derive(Debug)]
+pub(crate) enum Db {
+    Sqlite(sqlite::Lite),
+}
+
+impl Db {
+    /// Opens the database that the url names.
+    ///
+    /// # Errors
+    /// [`Misconfigured`](ErrorKind::Misconfigured) for a url of no driver here; otherwise any kind.
+    pub(crate) fn open(config: &SqlConfig, tables: Tables) -> Result<Self> {
+        let scheme = config.url.split_once(':').map_or("", |(scheme, _)| scheme);
+        match scheme {
+            "sqlite" => sqlite::Lite::open(config, tables).map(Self::Sqlite),
+            "postgres" | "postgresql" | "mysql" | "mariadb" => Err(Error::new(
+                ErrorKind::Misconfigured,
+                format!("the url begins with {scheme}: but this build speaks sqlite only"),
+            )),
+            // The url may be a password that was put into the wrong variable: it is not shown.
+            _ => Err(Error::new(ErrorKind::Misconfigured, "the url must begin with sqlite:")),
+        }
+    }
+
+    /// Returns how this database writes SQL.
+    pub(crate) const fn dialect(&self) -> Dialect {
+        match self {
+            Self::Sqlite(_) => Dialect::Sqlite,
+        }
+    }
+
+    /// Brings the managed tables up to date.
+    ///
+    /// # Errors
+    /// [`Misconfigured`](ErrorKind::Misconfigured) if the database is a newer version's, or has other tables
+    /// and `claim` does not say that it may be used; otherwise any kind.
+    pub(crate) async fn migrate(&self, claim: managed::Claim) -> Result<()> {
+        match self {
+            Self::Sqlite(lite) => lite.migrate(claim).await,
+        }
+    }
+
+    /// Takes a connection to read with.
+    ///
+    /// # Errors
+    /// [`Overloaded`](ErrorKind::Overloaded) if none is free in time;
+    /// [`Unavailable`](ErrorKind::Unavailable) if the database is gone.
+    pub(crate) async fn read(&self) -> Result<Conn> {
+        match self {
+            Self::Sqlite(lite) => lite.read().await.map(Conn::Sqlite),
+        }
+    }
+
+    /// Begins a transaction that writes.
+    ///
+    /// # Errors
+    /// Like [`read`](Self::read); also [`Timeout`](ErrorKind::Timeout) if somebody else keeps writing.
+    pub(crate) async fn write(&self) -> Result<Tx> {
+        match self {
+            Self::Sqlite(lite) => lite.write().await.map(Tx::Sqlite),
+        }
+    }
+}
+
+/// A connection that reads.
+pub(crate) enum Conn {
+    Sqlite(sqlite::Conn),
+}
+
+impl Conn {
+    /// Prepares a statement and returns the names of its columns.
+    ///
+    /// # Errors
+    /// [`Misconfigured`](ErrorKind::Misconfigured) if the database refuses it; otherwise any kind.
+    pub(crate) async fn columns(&mut self, statement: &Statement) -> Result<Vec<String>> {
+        let columns = match self {
+            Self::Sqlite(conn) => sqlite::columns(conn, statement).await,
+        };
+        columns.map_err(|error| about(error, statement))
+    }
+
+    /// Asks a statement and hands over each row until `each` has enough.
+    ///
+    /// # Errors
+    /// Any kind.
+    pub(crate) async fn each<F>(&mut self, statement: &Statement, args: Args<'_>, each: F) -> Result<()>
+    where
+        F: FnMut(Row) -> Result<ControlFlow<()>> + Send,
+    {
+        let done = match self {
+            Self::Sqlite(conn) => sqlite::each(conn, statement, args, each).await,
+        };
+        done.map_err(|error| about(error, statement))
+    }
+}
+
+/// A transaction that writes; dropping it undoes everything.
+pub(crate) enum Tx {
+    Sqlite(sqlite::Tx),
+}
+
+impl Tx {
+    /// Asks a statement and returns its rows.
+    ///
+    /// # Errors
+    /// Any kind.
+    pub(crate) async fn rows(&mut self, statement: &Statement, args: Args<'_>) -> Result<Vec<Row>> {
+        let mut rows = Vec::new();
+        let keep = |row| {
+            rows.push(row);
+            Ok(ControlFlow::Continue(()))
+        };
+        let done = match self {
+            Self::Sqlite(tx) => sqlite::each(tx, statement, args, keep).await,
+        };
+        done.map_err(|error| about(error, statement))?;
+        Ok(rows)
+    }
+
+    /// Runs a statement and returns how many rows it changed.
+    ///
+    /// # Errors
+    /// Any kind.
+    pub(crate) async fn execute(&mut self, statement: &Statement, args: Args<'_>) -> Result<u64> {
+        let changed = match self {
+            Self::Sqlite(tx) => sqlite::execute(tx, statement, args).await,
+        };
+        changed.map_err(|error| about(error, statement))
+    }
+
+    /// Makes everything that was done stay.
+    ///
+    /// # Errors
+    /// Any kind; it is not known then whether it stays.
+    pub(crate) async fn commit(self) -> Result<()> {
+        match self {
+            Self::Sqlite(tx) => sqlite::commit(tx).await,
+        }
+    }
+}
+
+fn about(error: Error, statement: &Statement) -> Error {
+    error.with("query", statement.name())
+}
+
+/// Counts rows against [`MAX_ROWS`].
+fn count_row(seen: &mut usize) -> Result<()> {
+    *seen += 1;
+    if *seen > MAX_ROWS {
+        return Err(Error::new(
+            ErrorKind::Misconfigured,
+            format!("the query returns more than {MAX_ROWS} rows"),
+        ));
+    }
+    Ok(())
+}
+
+/// Checks the limits that configuration sets.
+///
+/// # Errors
+/// [`Misconfigured`](ErrorKind::Misconfigured) naming the setting.
+pub(crate) fn check_limits(config: &SqlConfig) -> Result<()> {
+    let faults = [
+        ("pool.max_connections", u64::from(config.pool.max_connections), 1, 256),
+        ("pool.acquire_timeout_ms", config.pool.acquire_timeout_ms, 1, 60_000),
+        ("busy_timeout_ms", config.busy_timeout_ms, 0, 60_000),
+    ];
+    for (setting, value, least, most) in faults {
+        if !(least..=most).contains(&value) {
+            return Err(Error::new(
+                ErrorKind::Misconfigured,
+                format!("{setting} must be between {least} and {most}, not {value}"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// An [`Arc`] of a statement's text as sqlx takes it.
+///
+/// The texts come from configuration and from this crate; what people send is bound.
+fn assured(sql: Arc<str>) -> sqlx::AssertSqlSafe<Arc<str>> {
+    sqlx::AssertSqlSafe(sql)
+}

@@ -1,0 +1,337 @@
+//! SQLite: one writer, several readers, a file that may be moved away under us.
+
+use std::io;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use auth_core::{Error, ErrorKind, Result};
+use futures_util::StreamExt;
+use sqlx::pool::PoolConnection;
+use sqlx::sqlite::{
+    SqliteArguments, SqliteConnectOptions, SqliteConnection, SqlitePool, SqlitePoolOptions, SqliteRow,
+    SqliteSynchronous,
+};
+use sqlx::{
+    Arguments, Column, ConnectOptions, Decode, Executor, Row as _, SqlSafeStr, Sqlite, Statement as _,
+    Transaction, TypeInfo, ValueRef,
+};
+
+use super::{Tables, assured, count_row};
+use crate::error::{classify, classify_migration};
+use crate::managed::{self, Claim};
+use crate::statement::{Args, Statement, Value};
+use crate::value::{Cell, Row};
+use crate::{PoolConfig, SqlConfig};
+
+pub(crate) type Conn = PoolConnection<Sqlite>;
+pub(crate) type Tx = Transaction<'static, Sqlite>;
+
+/// How often two processes that make one new database at the same time step aside for each other.
+const WAL_TRIES: usize = 20;
+
+/// A SQLite database.
+#[derive(Debug)]
+pub(crate) struct Lite {
+    /// In memory the one connection is both.
+    readers: SqlitePool,
+    writer: SqlitePool,
+    file: Option<File>,
+}
+
+/// Where a url points.
+enum Place {
+    Memory,
+    File { path: PathBuf, access: FileAccess },
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum FileAccess {
+    ReadWrite,
+    ReadOnly,
+}
+
+impl Lite {
+    /// Makes the pools. A file of the managed schema is made if need be; connections come with the first use.
+    pub(super) fn open(config: &SqlConfig, tables: Tables) -> Result<Self> {
+        let (place, options) = parse(&config.url)?;
+        let options = options
+            .create_if_missing(false)
+            .busy_timeout(Duration::from_millis(config.busy_timeout_ms))
+            .disable_statement_logging();
+        let (path, access) = match place {
+            Place::Memory => {
+                // Another connection would be another database, and closing this one would end it.
+                let pool = pool(&config.pool, 1).connect_lazy_with(options.shared_cache(false));
+                return Ok(Self { readers: pool.clone(), writer: pool, file: None });
+            }
+            Place::File { path, access } => (path, access),
+        };
+        let mut writing = options.clone();
+        if tables == Tables::Managed {
+            if access == FileAccess::ReadOnly {
+                return Err(misconfigured("the managed schema needs a database that it may write to"));
+            }
+            create(&path)?;
+            // A commit is safe against a crash of this process; the last ones may be lost with the power.
+            writing = writing.synchronous(SqliteSynchronous::Normal);
+        }
+        let file = File::watch(path)?;
+        Ok(Self {
+            // Not `read_only`, unless the url says so: a reader of a write-ahead log must be able to make its index.
+            readers: pool(&config.pool, config.pool.max_connections)
+                .connect_lazy_with(options.pragma("query_only", "ON")),
+            writer: pool(&config.pool, 1).connect_lazy_with(writing),
+            file: Some(file),
+        })
+    }
+
+    pub(super) async fn read(&self) -> Result<Conn> {
+        self.check_file()?;
+        self.readers.acquire().await.map_err(classify)
+    }
+
+    pub(super) async fn write(&self) -> Result<Tx> {
+        self.check_file()?;
+        // IMMEDIATE: wait for the lock now, where waiting helps, not in the middle.
+        self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(classify)
+    }
+
+    fn check_file(&self) -> Result<()> {
+        self.file.as_ref().map_or(Ok(()), File::check)
+    }
+
+    pub(super) async fn migrate(&self, claim: Claim) -> Result<()> {
+        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(classify)?;
+        if claim == Claim::IfEmpty {
+            refuse_strangers(&mut tx).await?;
+        }
+        let migrator = managed::migrator();
+        let newest = migrator.iter().map(|migration| migration.version).max().unwrap_or(0);
+        // In one transaction with the lock held: two processes that start at once must not both migrate.
+        let connection: &mut SqliteConnection = &mut tx;
+        migrator
+            .run_direct(None, connection, false)
+            .await
+            .map_err(|error| classify_migration(error, newest))?;
+        commit(tx).await?;
+        if self.file.is_some() { self.write_ahead().await } else { Ok(()) }
+    }
+
+    /// Switches to the write-ahead log, so that readers and the writer do not wait for each other.
+    async fn write_ahead(&self) -> Result<()> {
+        let mut tries = 0;
+        loop {
+            let mut connection = self.writer.acquire().await.map_err(classify)?;
+            let switched = connection.execute("PRAGMA journal_mode = WAL").await.map_err(classify);
+            drop(connection);
+            match switched {
+                // The busy timeout does not apply to the switch: wait in a transaction, where it does.
+                Err(error) if error.kind().is_temporary() && tries < WAL_TRIES => {
+                    tries += 1;
+                    self.write().await?.commit().await.map_err(classify)?;
+                }
+                switched => return switched.map(|_| ()),
+            }
+        }
+    }
+}
+
+/// Refuses to put our tables among somebody else's unasked.
+async fn refuse_strangers(connection: &mut SqliteConnection) -> Result<()> {
+    const OTHERS: &str = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' \
+                          ESCAPE '\\' AND name NOT LIKE 'gatepost\\_%' ESCAPE '\\' ORDER BY name LIMIT 1";
+    let other: Option<SqliteRow> = sqlx::query(OTHERS).fetch_optional(connection).await.map_err(classify)?;
+    match other {
+        None => Ok(()),
+        Some(row) => {
+            let name: String = row.try_get(0).map_err(classify)?;
+            Err(misconfigured(
+                "the database has tables that are not Gatepost's: give queries for them, or say \
+                 `managed = true` to add Gatepost's beside them",
+            )
+            .with("table", name))
+        }
+    }
+}
+
+fn pool(config: &PoolConfig, connections: u32) -> SqlitePoolOptions {
+    SqlitePoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(Duration::from_millis(config.acquire_timeout_ms))
+        // A file does not hang up; a ping would cost as much as the question.
+        .test_before_acquire(false)
+        .idle_timeout(None)
+        .max_lifetime(None)
+}
+
+fn misconfigured(message: &'static str) -> Error {
+    Error::new(ErrorKind::Misconfigured, message)
+}
+
+/// Reads `sqlite:path`, `sqlite://path`, `sqlite::memory:`, with `?mode=ro` or `?mode=rw`.
+fn parse(url: &str) -> Result<(Place, SqliteConnectOptions)> {
+    let rest = url.strip_prefix("sqlite:").unwrap_or(url);
+    let rest = rest.strip_prefix("//").unwrap_or(rest);
+    let (name, access) = match rest.split_once('?') {
+        None => (rest, FileAccess::ReadWrite),
+        Some((name, "mode=ro")) => (name, FileAccess::ReadOnly),
+        Some((name, "mode=rw" | "mode=rwc")) => (name, FileAccess::ReadWrite),
+        Some(_) => {
+            return Err(misconfigured("of what may follow the ? of a sqlite url, only mode=ro is known"));
+        }
+    };
+    let options = SqliteConnectOptions::from_str(url).map_err(classify)?;
+    if name == ":memory:" {
+        return Ok((Place::Memory, options));
+    }
+    let path = options.get_filename().to_path_buf();
+    if path.as_os_str().is_empty() {
+        return Err(misconfigured("the sqlite url names no file"));
+    }
+    if path.to_str().is_none_or(|path| path.starts_with("file:")) {
+        return Err(misconfigured("the sqlite url must be sqlite:PATH, without file:"));
+    }
+    Ok((Place::File { path, access }, options))
+}
+
+/// Makes an empty database file that only its owner may read: it will hold hashes.
+fn create(path: &Path) -> Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.open(path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(misconfigured("the folder of the database file does not exist").because(error))
+        }
+        Err(error) => Err(misconfigured("the database file can't be made").because(error)),
+    }
+}
+
+/// The database file as it was when it was opened.
+#[derive(Debug)]
+struct File {
+    path: PathBuf,
+    identity: (u64, u64),
+}
+
+impl File {
+    fn watch(path: PathBuf) -> Result<Self> {
+        match identity(&path) {
+            Ok(identity) => Ok(Self { path, identity }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(misconfigured("the database file does not exist").because(error))
+            }
+            Err(error) => Err(misconfigured("the database file can't be read").because(error)),
+        }
+    }
+
+    /// Refuses to answer from a file that is not there any more.
+    ///
+    /// An open file stays readable after it was deleted or replaced: without this, people deleted from the
+    /// new one could log in for as long as the process lives.
+    fn check(&self) -> Result<()> {
+        match identity(&self.path) {
+            Ok(identity) if identity == self.identity => Ok(()),
+            Ok(_) => Err(Error::new(
+                ErrorKind::Unavailable,
+                "the database file was replaced while it was open; it is opened anew at the next start",
+            )),
+            Err(error) => Err(Error::new(ErrorKind::Unavailable, "the database file is gone").because(error)),
+        }
+    }
+}
+
+#[cfg(unix)]
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata(path).map(|file| (file.dev(), file.ino()))
+}
+
+// Elsewhere an open database file can't be deleted or replaced.
+#[cfg(not(unix))]
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    std::fs::metadata(path).map(|_| (0, 0))
+}
+
+/// Prepares a statement and returns the names of its columns.
+pub(super) async fn columns(connection: &mut SqliteConnection, statement: &Statement) -> Result<Vec<String>> {
+    let prepared = connection.prepare(assured(statement.sql()).into_sql_str()).await.map_err(classify)?;
+    Ok(prepared.columns().iter().map(|column| column.name().to_owned()).collect())
+}
+
+/// Asks a statement and hands over each row.
+///
+/// If this is dropped, SQLite goes on in the connection's own thread until the next row; only then is
+/// the connection free for others.
+pub(super) async fn each<F>(
+    connection: &mut SqliteConnection,
+    statement: &Statement,
+    args: Args<'_>,
+    mut each: F,
+) -> Result<()>
+where
+    F: FnMut(Row) -> Result<ControlFlow<()>> + Send,
+{
+    let query = sqlx::query_with(assured(statement.sql()), arguments(statement, args)?);
+    let mut rows = query.fetch(connection);
+    let mut seen = 0;
+    while let Some(row) = rows.next().await {
+        count_row(&mut seen)?;
+        if each(read(&row.map_err(classify)?)?)?.is_break() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Runs a statement and returns how many rows it changed.
+pub(super) async fn execute(
+    connection: &mut SqliteConnection,
+    statement: &Statement,
+    args: Args<'_>,
+) -> Result<u64> {
+    let query = sqlx::query_with(assured(statement.sql()), arguments(statement, args)?);
+    Ok(query.execute(connection).await.map_err(classify)?.rows_affected())
+}
+
+pub(super) async fn commit(tx: Tx) -> Result<()> {
+    tx.commit().await.map_err(classify)
+}
+
+fn arguments(statement: &Statement, args: Args<'_>) -> Result<SqliteArguments> {
+    let mut arguments = SqliteArguments::default();
+    for value in statement.bind(args)? {
+        let added = match value {
+            Value::Null => arguments.add(None::<i64>),
+            Value::Int(number) => arguments.add(number),
+            Value::Text(text) => arguments.add(text),
+        };
+        added.map_err(|cause| classify(sqlx::Error::Encode(cause)))?;
+    }
+    Ok(arguments)
+}
+
+fn read(row: &SqliteRow) -> Result<Row> {
+    let mut cells = Vec::with_capacity(row.len());
+    for column in 0..row.len() {
+        let value = row.try_get_raw(column).map_err(classify)?;
+        let unreadable = |cause| classify(sqlx::Error::Decode(cause));
+        if value.is_null() {
+            cells.push(Cell::Null);
+            continue;
+        }
+        let kind = value.type_info().into_owned();
+        cells.push(match kind.name() {
+            "INTEGER" => Cell::Int(<i64 as Decode<'_, Sqlite>>::decode(value).map_err(unreadable)?),
+            "REAL" => Cell::Real,
+            "TEXT" => Cell::Text(<String as Decode<'_, Sqlite>>::decode(value).map_err(unreadable)?),
+            _ => Cell::Blob,
+        });
+    }
+    Ok(Row::new(cells))
+}
