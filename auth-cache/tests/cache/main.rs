@@ -1,0 +1,17 @@
+//! What the wrappers promise, each promise a test. The README lists them side by side.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "clippy takes only functions marked as tests for tests, not their helpers"
+)]
+
+mod behaviour;
+mod bulk;
+mod fence;
+mod flights;
+mod helpers;
+mod lifetimes;
+mod tokens;
+mod writes;
