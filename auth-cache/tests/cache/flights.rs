@@ -226,6 +226,26 @@ async fn a_flight_is_joined_only_if_it_is_young_enough() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_older_flight_that_fails_leaves_the_newer_one_open() {
+    for what in ALL {
+        let scene = Scene::new(&Bed::new());
+        let any = scene.spawn(what, Ctx::new());
+        let first = soon(scene.store.next_question()).await;
+        let fresh = scene.spawn(what, Ctx::new().with_freshness(Freshness::Fresh));
+        let second = soon(scene.store.next_question()).await;
+        first.fail(ErrorKind::Unavailable);
+        assert_eq!(kind(&soon(any).await.unwrap()), ErrorKind::Unavailable);
+        let joins = scene.spawn(what, Ctx::new());
+        until(|| scene.report(what).coalesced == 1).await;
+        second.answer(new(what));
+        for asker in [fresh, joins] {
+            assert_eq!(soon(asker).await.unwrap().unwrap(), "new");
+        }
+        assert_eq!(scene.store.asked(), 2);
+    }
+}
+
 /// Asks for the account of one of many.
 fn one_of_many(scene: &Scene, n: u32) -> JoinHandle<Result<String>> {
     let scene = scene.clone();
