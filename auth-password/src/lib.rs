@@ -1,2 +1,23 @@
 #![forbid(unsafe_code)]
-//! Password hash formats, quality rules, the bounded hashing pool, and the store wrapper that decides.
+#![doc = include_str!("../README.md")]
+
+mod codes;
+mod encoding;
+mod hash;
+mod hashed;
+mod hasher;
+mod memo;
+mod policy;
+mod pool;
+mod quality;
+mod scheme;
+mod verify;
+
+pub use hash::{Outcome, Subject};
+pub use hashed::{Hashed, HashedStats};
+pub use hasher::{Hasher, HasherConfig, HasherStats};
+pub use memo::MemoConfig;
+pub use policy::{AcceptWeak, Limits, Policy, Preferred};
+pub use quality::{Quality, QualityHook};
+pub use scheme::{Scheme, Strength, identify};
+pub use verify::{check_stored, make, verify};
