@@ -86,12 +86,17 @@ impl Stamp {
     /// read just after a change is not to be trusted as the last word.
     fn is_settled(&self) -> bool {
         let Some(changed) = self.system.changed().or(self.modified) else { return true };
-        let whole_seconds =
-            changed.duration_since(SystemTime::UNIX_EPOCH).is_ok_and(|since| since.subsec_nanos() == 0);
-        let tick = Duration::from_millis(if whole_seconds { 2_000 } else { 100 });
         // The system's own time is meant here: it is compared with a file system's, whatever a test's clock says.
-        changed.elapsed().map_or(true, |age| age >= tick)
+        let distance = changed.elapsed().unwrap_or_else(|ahead| ahead.duration());
+        distance >= tick(changed)
     }
+}
+
+/// How long a file system may show one time, judged by a time it has shown: those that count in whole
+/// seconds (or two) are told by the missing fraction.
+fn tick(shown: SystemTime) -> Duration {
+    let whole = shown.duration_since(SystemTime::UNIX_EPOCH).is_ok_and(|since| since.subsec_nanos() == 0);
+    Duration::from_millis(if whole { 2_000 } else { 100 })
 }
 
 /// A file's content, and its state when that was read.
@@ -163,4 +168,16 @@ fn unreadable(path: &Path, cause: std::io::Error) -> Error {
         _ => (ErrorKind::Unavailable, "the file can't be read"),
     };
     Error::new(kind, message).with("file", path.display()).because(cause)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_system_that_shows_whole_seconds_gets_more_time() {
+        let second = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+        assert_eq!(tick(second), Duration::from_secs(2));
+        assert_eq!(tick(second + Duration::from_nanos(1)), Duration::from_millis(100));
+    }
 }
