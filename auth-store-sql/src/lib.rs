@@ -7,6 +7,7 @@ mod db;
 mod directory;
 mod error;
 mod managed;
+mod offer;
 mod scan;
 mod schema;
 mod statement;

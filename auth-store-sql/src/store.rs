@@ -149,6 +149,11 @@ impl SqlStore {
         Ok(self.account_by(conn, &login).await?.found().map(|account| account.principal().clone()))
     }
 
+    pub(crate) async fn resolve_own(&self, who: &Principal) -> Result<Option<Principal>> {
+        let mut conn = self.db.read().await?;
+        self.own(&mut conn, who).await
+    }
+
     async fn groups(&self, who: &Principal) -> Result<Lookup<GroupSet>> {
         let Some(statement) = &self.schema.groups else {
             return Err(unsupported("no query `groups`"));

@@ -1,0 +1,114 @@
+//! The admin socket: the command line's way to the running server.
+//!
+//! HTTP/1 on a unix socket in the data folder, which belongs to its owner alone. A change made through it
+//! is made by the server's own stack, so the server's next answer has it.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use auth_core::{Error, ErrorKind, Result};
+use auth_stack::Stack;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::routing::post;
+use axum::{Json, Router};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Bytes;
+use hyper_util::rt::TokioIo;
+use tokio::net::{UnixListener, UnixStream};
+
+use crate::command::{Command, Reply};
+use crate::ops;
+
+/// An import is the largest command: 16 MiB of file, in base64, in JSON.
+const MAX_COMMAND: usize = 24 * 1024 * 1024;
+/// A list of users is the largest reply.
+const MAX_REPLY: usize = 256 * 1024 * 1024;
+/// Longer than any command may take in the server.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The socket's place in a data folder.
+pub(crate) fn socket(data: &Path) -> PathBuf {
+    data.join("admin.sock")
+}
+
+/// Opens the socket. A socket that nobody answers on any more is taken over.
+///
+/// # Errors
+/// [`Misconfigured`](ErrorKind::Misconfigured) if a server already runs on this folder, or it can't be made.
+pub(crate) async fn listen(path: &Path) -> Result<UnixListener> {
+    let wrong =
+        |what: &'static str| Error::new(ErrorKind::Misconfigured, what).with("socket", path.display());
+    if UnixStream::connect(path).await.is_ok() {
+        return Err(wrong("a server already runs on this data folder"));
+    }
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(wrong("can't remove the old admin socket").because(error));
+        }
+        _ => {}
+    }
+    let listener =
+        UnixListener::bind(path).map_err(|error| wrong("can't open the admin socket").because(error))?;
+    // The folder is closed to others already; the socket itself is too.
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
+        .map_err(|error| wrong("can't close the admin socket to others").because(error))?;
+    Ok(listener)
+}
+
+/// The routes of the admin socket.
+pub(crate) fn router(stack: Arc<Stack>) -> Router {
+    Router::new().route("/command", post(command)).layer(DefaultBodyLimit::max(MAX_COMMAND)).with_state(stack)
+}
+
+async fn command(State(stack): State<Arc<Stack>>, Json(command): Json<Command>) -> Json<Reply> {
+    // A caller who leaves does not leave a change half done.
+    let run = tokio::spawn(async move { ops::run(&stack, command).await });
+    Json(run.await.unwrap_or_else(|_| Reply::failed(&Error::new(ErrorKind::Internal, "the command failed"))))
+}
+
+/// Connects to the running server; nothing if none runs on this data folder.
+pub(crate) async fn connect(data: &Path) -> Option<UnixStream> {
+    UnixStream::connect(socket(data)).await.ok()
+}
+
+/// Has the running server run a command.
+///
+/// # Errors
+/// [`Unavailable`](ErrorKind::Unavailable) or [`Timeout`](ErrorKind::Timeout) if no reply came back: for a
+/// change it is then not known whether it was made.
+pub(crate) async fn ask(stream: UnixStream, command: &Command) -> Result<Reply> {
+    tokio::time::timeout(PATIENCE, exchange(stream, command))
+        .await
+        .unwrap_or_else(|_| Err(Error::new(ErrorKind::Timeout, "the server did not reply in time")))
+}
+
+async fn exchange(stream: UnixStream, command: &Command) -> Result<Reply> {
+    let lost = |error: hyper::Error| {
+        Error::new(ErrorKind::Unavailable, "the connection to the server was lost before its reply")
+            .because(error)
+    };
+    let body = serde_json::to_vec(command)
+        .map_err(|error| Error::new(ErrorKind::Internal, "the command can't be written").because(error))?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(lost)?;
+    tokio::spawn(connection);
+    let request = hyper::Request::post("/command")
+        .header("host", "gatepost")
+        .header("content-type", "application/json")
+        .body(Full::new(Bytes::from(body)))
+        .map_err(|error| Error::new(ErrorKind::Internal, "the command can't be sent").because(error))?;
+    let response = sender.send_request(request).await.map_err(lost)?;
+    let status = response.status();
+    let body = Limited::new(response.into_body(), MAX_REPLY).collect().await.map_err(|error| {
+        Error::new(ErrorKind::Unavailable, "the server's reply broke off").with("cause", error)
+    })?;
+    if !status.is_success() {
+        let error =
+            Error::new(ErrorKind::Internal, "the server refused the command; is it of another version?");
+        return Err(error.with("status", status));
+    }
+    serde_json::from_slice(&body.to_bytes())
+        .map_err(|error| Error::new(ErrorKind::Internal, "the server's reply can't be read").because(error))
+}

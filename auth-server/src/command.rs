@@ -1,0 +1,184 @@
+//! Commands and replies: the same whether they are run here or by the running server.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Value, json};
+use zeroize::Zeroizing;
+
+/// A command that needs a stack.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Command {
+    CheckPassword {
+        realm: String,
+        login: String,
+        password: Secret,
+        explain: bool,
+    },
+    CheckGroup {
+        realm: String,
+        login: String,
+        group: String,
+        explain: bool,
+    },
+    CheckObject {
+        realm: String,
+        login: String,
+        domain: String,
+        id: String,
+        mode: Option<String>,
+        explain: bool,
+    },
+    UserAdd {
+        realm: String,
+        login: String,
+        groups: Vec<String>,
+        credential: Credential,
+    },
+    UserList {
+        realm: String,
+    },
+    UserShow {
+        realm: String,
+        login: String,
+    },
+    UserPasswd {
+        realm: String,
+        login: String,
+        password: Secret,
+    },
+    UserLock {
+        realm: String,
+        login: String,
+        locked: bool,
+    },
+    UserDelete {
+        realm: String,
+        login: String,
+    },
+    UserImport {
+        realm: String,
+        file: Secret,
+    },
+    GroupAdd {
+        realm: String,
+        login: String,
+        group: String,
+    },
+    GroupRemove {
+        realm: String,
+        login: String,
+        group: String,
+    },
+    GroupList {
+        realm: String,
+        login: Option<String>,
+    },
+    ObjectAdd {
+        realm: String,
+        domain: String,
+        id: String,
+    },
+    ObjectDelete {
+        realm: String,
+        domain: String,
+        id: String,
+    },
+    ObjectGrant {
+        realm: String,
+        login: String,
+        domain: String,
+        id: String,
+        mode: String,
+    },
+    ObjectRevoke {
+        realm: String,
+        login: String,
+        domain: String,
+        id: String,
+        mode: String,
+    },
+    CacheStats,
+    CacheVoid {
+        user: Option<String>,
+        group: Option<String>,
+        object: Option<String>,
+        realm: Option<String>,
+        all: bool,
+        forget: bool,
+    },
+    Sources {
+        probe: bool,
+    },
+}
+
+/// How a new user proves who they are.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Credential {
+    Password(Secret),
+    Hash { hash: Secret, scheme: Option<String> },
+}
+
+/// Bytes that are not to be shown.
+#[derive(Clone)]
+pub(crate) struct Secret(pub(crate) Zeroizing<Vec<u8>>);
+
+impl Secret {
+    pub(crate) fn new(bytes: Vec<u8>) -> Self {
+        Self(Zeroizing::new(bytes))
+    }
+
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        self.0.to_vec()
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Zeroizing::new(STANDARD.encode(&*self.0)).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Zeroizing::new(String::deserialize(deserializer)?);
+        STANDARD.decode(&*text).map(Self::new).map_err(serde::de::Error::custom)
+    }
+}
+
+/// What came of a command.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Reply {
+    /// The exit status: 0 yes or done, 1 no, 2 wrong use, 3 could not find out.
+    pub(crate) exit: u8,
+    /// One JSON object, or one a row for lists.
+    pub(crate) rows: Vec<Value>,
+}
+
+impl Reply {
+    pub(crate) fn one(exit: u8, row: Value) -> Self {
+        Self { exit, rows: vec![row] }
+    }
+
+    pub(crate) fn list(rows: Vec<Value>) -> Self {
+        Self { exit: 0, rows }
+    }
+
+    /// The reply to a command that failed: 2 if the input was at fault, else 3.
+    pub(crate) fn failed(error: &auth_core::Error) -> Self {
+        let exit = if error.kind() == auth_core::ErrorKind::Invalid { 2 } else { 3 };
+        let mut row = json!({ "error": error.kind().as_str(), "message": error.to_string() });
+        if let (Some(source), Some(row)) = (error.origin(), row.as_object_mut()) {
+            row.insert("source".into(), source.into());
+        }
+        Self::one(exit, row)
+    }
+}

@@ -1,2 +1,0 @@
-#![forbid(unsafe_code)]
-//! The gatepost binary: the server and the command line.

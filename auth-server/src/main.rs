@@ -1,0 +1,233 @@
+#![forbid(unsafe_code)]
+//! The program `gatepost`: the server and the command line.
+
+mod admin;
+mod cli;
+mod command;
+mod hash;
+mod input;
+mod metrics;
+mod net;
+mod ops;
+mod output;
+mod print;
+mod serve;
+
+use std::process::ExitCode;
+
+use auth_core::{Error, ErrorKind, Result};
+use auth_stack::{Builder, Stack};
+use clap::Parser as _;
+use tracing_subscriber::EnvFilter;
+
+use crate::cli::{CacheVerb, CheckVerb, Cli, ConfigVerb, GroupVerb, ImportVerb, ObjectVerb, UserVerb, Verb};
+use crate::command::{Command, Credential, Reply, Secret};
+
+/// Wrong use, or a configuration that can't be: the exit status.
+const USAGE: u8 = 2;
+/// Could not find out: the exit status.
+const UNKNOWN: u8 = 3;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let quiet = if matches!(cli.command, Verb::Serve) { "info" } else { "error" };
+    let filter = EnvFilter::try_from_env("GATEPOST_LOG").unwrap_or_else(|_| EnvFilter::new(quiet));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    let runtime = match &cli.command {
+        // One question needs no pool of threads.
+        Verb::Serve => tokio::runtime::Builder::new_multi_thread().enable_all().build(),
+        _ => tokio::runtime::Builder::new_current_thread().enable_all().build(),
+    };
+    let reply = match runtime {
+        Ok(runtime) => runtime.block_on(run(&cli)).unwrap_or_else(|error| refused(&error)),
+        Err(error) => refused(&Error::new(ErrorKind::Internal, "can't start").because(error)),
+    };
+    output::print(&reply, cli.json);
+    ExitCode::from(reply.exit)
+}
+
+/// The reply if there is no stack to ask: configuration and input are the caller's to mend.
+fn refused(error: &Error) -> Reply {
+    let exit = match error.kind() {
+        ErrorKind::Invalid | ErrorKind::Misconfigured => USAGE,
+        _ => UNKNOWN,
+    };
+    Reply { exit, ..Reply::failed(error) }
+}
+
+fn builder(cli: &Cli) -> Builder {
+    let builder = Stack::builder().env();
+    match &cli.config {
+        Some(file) => builder.config_file(file),
+        None => builder,
+    }
+}
+
+async fn run(cli: &Cli) -> Result<Reply> {
+    let nothing = Reply { exit: 0, rows: Vec::new() };
+    match &cli.command {
+        Verb::Serve => {
+            let (stack, first_start) = builder(cli).build_for_server().await?;
+            serve::serve(stack, first_start).await?;
+            Ok(nothing)
+        }
+        Verb::Hash(args) => {
+            let reply = hash::run(args, &input::password(args.verify.is_none())?);
+            if let (false, Some(hash)) =
+                (cli.json, reply.rows.first().and_then(|row| row.get("hash")?.as_str()))
+            {
+                output::line(hash);
+                return Ok(nothing);
+            }
+            Ok(reply)
+        }
+        Verb::Print(what) => {
+            let (_, config) = builder(cli).load()?;
+            output::line(&print::snippet(*what, &config));
+            Ok(nothing)
+        }
+        Verb::Config(ConfigVerb::Show) => {
+            let stack = builder(cli).build().await?;
+            if cli.json {
+                let shown = stack.show_json();
+                return Ok(Reply::one(0, shown));
+            }
+            output::line(stack.show().trim_end());
+            Ok(nothing)
+        }
+        Verb::Config(ConfigVerb::Check { probe }) => {
+            let stack = builder(cli).build().await?;
+            if *probe {
+                return Ok(ops::run(&stack, Command::Sources { probe: true }).await);
+            }
+            Ok(Reply::one(0, serde_json::json!({ "decision": "ok" })))
+        }
+        verb => {
+            let command = command(verb)?;
+            if !cli.local
+                && let Some(stream) = admin::connect(&builder(cli).data_folder()?).await
+            {
+                return admin::ask(stream, &command).await;
+            }
+            let stack = builder(cli).build().await?;
+            Ok(ops::run(&stack, command).await)
+        }
+    }
+}
+
+/// What was typed, as a command; reads the password where there is one.
+fn command(verb: &Verb) -> Result<Command> {
+    Ok(match verb {
+        Verb::Check(CheckVerb::Password { login, realm, explain }) => Command::CheckPassword {
+            realm: realm.realm.clone(),
+            login: login.clone(),
+            password: input::password(false)?,
+            explain: explain.explain,
+        },
+        Verb::Check(CheckVerb::Group { login, group, realm, explain }) => Command::CheckGroup {
+            realm: realm.realm.clone(),
+            login: login.clone(),
+            group: group.clone(),
+            explain: explain.explain,
+        },
+        Verb::Check(CheckVerb::Object { login, domain, id, mode, realm, explain }) => Command::CheckObject {
+            realm: realm.realm.clone(),
+            login: login.clone(),
+            domain: domain.clone(),
+            id: id.clone(),
+            mode: mode.clone(),
+            explain: explain.explain,
+        },
+        Verb::User(verb) => user(verb)?,
+        Verb::Group(GroupVerb::Add { login, group, realm }) => {
+            Command::GroupAdd { realm: realm.realm.clone(), login: login.clone(), group: group.clone() }
+        }
+        Verb::Group(GroupVerb::Remove { login, group, realm }) => {
+            Command::GroupRemove { realm: realm.realm.clone(), login: login.clone(), group: group.clone() }
+        }
+        Verb::Group(GroupVerb::List { login, realm }) => {
+            Command::GroupList { realm: realm.realm.clone(), login: login.clone() }
+        }
+        Verb::Object(verb) => object(verb),
+        Verb::Cache(CacheVerb::Stats) => Command::CacheStats,
+        Verb::Cache(CacheVerb::Expire(about)) => void(about, false),
+        Verb::Cache(CacheVerb::Flush(about)) => void(about, true),
+        Verb::Sources => Command::Sources { probe: false },
+        Verb::Serve | Verb::Hash(_) | Verb::Config(_) | Verb::Print(_) => {
+            return Err(Error::new(ErrorKind::Internal, "this command needs no stack"));
+        }
+    })
+}
+
+fn user(verb: &UserVerb) -> Result<Command> {
+    Ok(match verb {
+        UserVerb::Add { login, groups, hash, scheme, realm } => Command::UserAdd {
+            realm: realm.realm.clone(),
+            login: login.clone(),
+            groups: groups.clone(),
+            credential: match hash {
+                Some(hash) => {
+                    Credential::Hash { hash: Secret::new(hash.clone().into_bytes()), scheme: scheme.clone() }
+                }
+                None => Credential::Password(input::password(true)?),
+            },
+        },
+        UserVerb::List { realm } => Command::UserList { realm: realm.realm.clone() },
+        UserVerb::Show { login, realm } => {
+            Command::UserShow { realm: realm.realm.clone(), login: login.clone() }
+        }
+        UserVerb::Passwd { login, realm } => Command::UserPasswd {
+            realm: realm.realm.clone(),
+            login: login.clone(),
+            password: input::password(true)?,
+        },
+        UserVerb::Lock { login, realm } => {
+            Command::UserLock { realm: realm.realm.clone(), login: login.clone(), locked: true }
+        }
+        UserVerb::Unlock { login, realm } => {
+            Command::UserLock { realm: realm.realm.clone(), login: login.clone(), locked: false }
+        }
+        UserVerb::Delete { login, realm } => {
+            Command::UserDelete { realm: realm.realm.clone(), login: login.clone() }
+        }
+        UserVerb::Import(ImportVerb::Htpasswd { file, realm }) => {
+            Command::UserImport { realm: realm.realm.clone(), file: input::file(file)? }
+        }
+    })
+}
+
+fn object(verb: &ObjectVerb) -> Command {
+    match verb {
+        ObjectVerb::Add { domain, id, realm } => {
+            Command::ObjectAdd { realm: realm.realm.clone(), domain: domain.clone(), id: id.clone() }
+        }
+        ObjectVerb::Delete { domain, id, realm } => {
+            Command::ObjectDelete { realm: realm.realm.clone(), domain: domain.clone(), id: id.clone() }
+        }
+        ObjectVerb::Grant { login, domain, id, mode, realm } => Command::ObjectGrant {
+            realm: realm.realm.clone(),
+            login: login.clone(),
+            domain: domain.clone(),
+            id: id.clone(),
+            mode: mode.clone(),
+        },
+        ObjectVerb::Revoke { login, domain, id, mode, realm } => Command::ObjectRevoke {
+            realm: realm.realm.clone(),
+            login: login.clone(),
+            domain: domain.clone(),
+            id: id.clone(),
+            mode: mode.clone(),
+        },
+    }
+}
+
+fn void(about: &cli::About, forget: bool) -> Command {
+    Command::CacheVoid {
+        user: about.user.clone(),
+        group: about.group.clone(),
+        object: about.object.clone(),
+        realm: about.realm.clone(),
+        all: about.all,
+        forget,
+    }
+}

@@ -1,0 +1,589 @@
+//! Runs commands on a stack.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use auth_cache::Fenced;
+use auth_core::{
+    Access, Change, Ctx, Directory, Error, ErrorKind, Id, Lock, Login, Lookup, Member, NewUser, ObjectRef,
+    Password, Principal, Realm, Record, Result, StateChange, Step, StoredHash, Subject, UserEntry, Verdict,
+};
+use auth_password::Scheme;
+use auth_stack::Stack;
+use serde_json::{Map, Value, json};
+
+use crate::command::{Command, Credential, Reply, Secret};
+
+/// Runs a command. Every command ends within its limits, so none needs another here.
+pub(crate) async fn run(stack: &Stack, command: Command) -> Reply {
+    let done = match command {
+        Command::CheckPassword { realm, login, password, explain } => {
+            check_password(stack, &realm, &login, &password, explain).await
+        }
+        Command::CheckGroup { realm, login, group, explain } => {
+            check_group(stack, &realm, &login, &group, explain).await
+        }
+        Command::CheckObject { realm, login, domain, id, mode, explain } => {
+            check_object(stack, &realm, &login, &domain, &id, mode.as_deref(), explain).await
+        }
+        Command::UserAdd { realm, login, groups, credential } => {
+            user_add(stack, &realm, &login, groups, credential).await
+        }
+        Command::UserList { realm } => user_list(stack, &realm).await,
+        Command::UserShow { realm, login } => user_show(stack, &realm, &login).await,
+        Command::UserPasswd { realm, login, password } => user_passwd(stack, &realm, &login, &password).await,
+        Command::UserLock { realm, login, locked } => user_lock(stack, &realm, &login, locked).await,
+        Command::UserDelete { realm, login } => user_delete(stack, &realm, &login).await,
+        Command::UserImport { realm, file } => user_import(stack, &realm, &file).await,
+        Command::GroupAdd { realm, login, group } => membership(stack, &realm, &login, &group, true).await,
+        Command::GroupRemove { realm, login, group } => {
+            membership(stack, &realm, &login, &group, false).await
+        }
+        Command::GroupList { realm, login } => group_list(stack, &realm, login.as_deref()).await,
+        Command::ObjectAdd { realm, domain, id } => object(stack, &realm, &domain, &id, true).await,
+        Command::ObjectDelete { realm, domain, id } => object(stack, &realm, &domain, &id, false).await,
+        Command::ObjectGrant { realm, login, domain, id, mode } => {
+            right(stack, &realm, &login, (&domain, &id), &mode, true).await
+        }
+        Command::ObjectRevoke { realm, login, domain, id, mode } => {
+            right(stack, &realm, &login, (&domain, &id), &mode, false).await
+        }
+        Command::CacheStats => Ok(cache_stats(stack)),
+        Command::CacheVoid { user, group, object, realm, all, forget } => {
+            let about = About { user, group, object, realm, all };
+            void(stack, &about, forget)
+        }
+        Command::Sources { probe } => Ok(sources(stack, probe).await),
+    };
+    done.unwrap_or_else(|error| Reply::failed(&error))
+}
+
+fn realm<'a>(stack: &'a Stack, name: &str) -> Result<&'a Arc<Realm>> {
+    stack
+        .realm(name)
+        .ok_or_else(|| Error::new(ErrorKind::Invalid, "there is no such realm").with("realm", name))
+}
+
+fn directory<'a>(stack: &'a Stack, name: &str) -> Result<(&'a Arc<Realm>, &'a Arc<Fenced>)> {
+    let realm = realm(stack, name)?;
+    let directory = stack.directory(name).ok_or_else(|| {
+        Error::new(ErrorKind::Unsupported, "no source of this realm can be written to").with("realm", name)
+    })?;
+    Ok((realm, directory))
+}
+
+/// The context of an administrator's command.
+fn context(stack: &Stack) -> Ctx {
+    Ctx::new().with_deadline(stack.clock().now() + Duration::from_secs(10))
+}
+
+/// One question: its context, and what happened to it.
+struct Asked {
+    ctx: Ctx,
+    record: Arc<Record>,
+    began: auth_core::Moment,
+    explain: bool,
+}
+
+impl Asked {
+    fn new(stack: &Stack, explain: bool) -> Self {
+        let record = Arc::new(if explain { Record::explaining() } else { Record::new() });
+        let ctx = Ctx::new().with_record(Arc::clone(&record));
+        Self { ctx, record, began: stack.clock().now(), explain }
+    }
+
+    fn reply(&self, stack: &Stack, exit: u8, mut row: Value) -> Reply {
+        let took = stack.clock().now().since(self.began);
+        if let Some(row) = row.as_object_mut() {
+            row.insert("cache".into(), self.record.cache().as_str().into());
+            row.insert("elapsed_us".into(), micros(took).into());
+            if self.explain {
+                row.insert("hash_jobs".into(), self.record.hash_jobs().into());
+                row.insert("steps".into(), self.record.steps().iter().map(step).collect());
+            }
+        }
+        Reply::one(exit, row)
+    }
+
+    /// The reply where a source failed: what was done until then is still worth telling.
+    fn failed(&self, stack: &Stack, error: &Error) -> Reply {
+        let Reply { exit, rows } = Reply::failed(error);
+        self.reply(stack, exit, rows.into_iter().next().unwrap_or_default())
+    }
+}
+
+fn step(step: &Step) -> Value {
+    let mut row = Map::new();
+    row.insert("part".into(), step.part.into());
+    if let Some(source) = &step.source {
+        row.insert("source".into(), (**source).into());
+    }
+    row.insert("outcome".into(), step.outcome.as_str().into());
+    if let Some(took) = step.took {
+        row.insert("took_us".into(), micros(took).into());
+    }
+    if let Some(age) = step.age {
+        row.insert("age_ms".into(), u64::try_from(age.as_millis()).unwrap_or(u64::MAX).into());
+    }
+    row.into()
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn unix(time: SystemTime) -> u64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+fn id_value(id: &Id) -> Value {
+    match id {
+        Id::Int(number) => (*number).into(),
+        other => other.to_string().into(),
+    }
+}
+
+async fn check_password(
+    stack: &Stack,
+    name: &str,
+    login: &str,
+    password: &Secret,
+    explain: bool,
+) -> Result<Reply> {
+    let realm = realm(stack, name)?;
+    let asked = Asked::new(stack, explain);
+    Ok(match realm.attempt(&asked.ctx, login, password.bytes()).await {
+        Ok(Verdict::Accepted(who)) => {
+            let row = json!({
+                "decision": "accepted", "realm": name, "login": who.shown(),
+                "id": id_value(who.id()), "source": &**who.source(),
+            });
+            asked.reply(stack, 0, row)
+        }
+        Ok(Verdict::Rejected(reason)) => {
+            let row =
+                json!({ "decision": "rejected", "reason": reason.as_str(), "realm": name, "login": login });
+            asked.reply(stack, 1, row)
+        }
+        Err(error) => asked.failed(stack, &error),
+    })
+}
+
+/// Finds who a login is; nothing for one that nobody has, or could have.
+async fn who(realm: &Realm, ctx: &Ctx, login: &str) -> Result<Option<Principal>> {
+    match Login::parse(realm.id(), login) {
+        Ok(login) => Ok(realm.principal(ctx, &login).await?.found()),
+        Err(_) => Ok(None),
+    }
+}
+
+async fn check_group(stack: &Stack, name: &str, login: &str, group: &str, explain: bool) -> Result<Reply> {
+    let realm = realm(stack, name)?;
+    let asked = Asked::new(stack, explain);
+    let answer = async {
+        let Some(who) = who(realm, &asked.ctx, login).await? else { return Ok(None) };
+        let member = realm.is_member(&asked.ctx, &who, group).await?;
+        Ok(Some((who, member)))
+    };
+    Ok(match answer.await {
+        Ok(Some((who, member))) => {
+            let exit = u8::from(member == Member::No);
+            let row = json!({
+                "decision": member.as_str(), "realm": name, "login": who.shown(), "group": group,
+                "id": id_value(who.id()), "source": &**who.source(),
+            });
+            asked.reply(stack, exit, row)
+        }
+        Ok(None) => {
+            let row = json!({
+                "decision": Member::No.as_str(), "reason": "unknown_user", "realm": name, "login": login,
+                "group": group,
+            });
+            asked.reply(stack, 1, row)
+        }
+        Err(error) => asked.failed(stack, &error),
+    })
+}
+
+async fn check_object(
+    stack: &Stack,
+    name: &str,
+    login: &str,
+    domain: &str,
+    id: &str,
+    mode: Option<&str>,
+    explain: bool,
+) -> Result<Reply> {
+    let realm = realm(stack, name)?;
+    let object = ObjectRef::new(domain, [Id::from(id)])?;
+    if !realm.domains().any(|known| known == domain || known == "*") {
+        return Err(Error::new(ErrorKind::Invalid, "no such domain").with("domain", domain));
+    }
+    let asked = Asked::new(stack, explain);
+    let answer = async {
+        let Some(who) = who(realm, &asked.ctx, login).await? else { return Ok(None) };
+        let access = realm.access(&asked.ctx, &who, &object, mode).await?;
+        Ok(Some((who, access)))
+    };
+    let named = |decision: Access, login: &str| {
+        json!({
+            "decision": decision.as_str(), "realm": name, "login": login, "domain": domain, "object": id,
+            "mode": mode,
+        })
+    };
+    Ok(match answer.await {
+        Ok(Some((who, access))) => {
+            let mut row = named(access, who.shown());
+            if let Some(row) = row.as_object_mut() {
+                row.insert("id".into(), id_value(who.id()));
+                row.insert("source".into(), (**who.source()).into());
+            }
+            asked.reply(stack, u8::from(access != Access::Allow), row)
+        }
+        Ok(None) => {
+            let mut row = named(Access::Deny, login);
+            if let Some(row) = row.as_object_mut() {
+                row.insert("reason".into(), "unknown_user".into());
+            }
+            asked.reply(stack, 1, row)
+        }
+        Err(error) => asked.failed(stack, &error),
+    })
+}
+
+/// The reply to a write.
+fn written(change: Change, absent: &str, mut row: Value) -> Reply {
+    let (exit, key, value): (u8, &str, Value) = match change {
+        Change::Done => (0, "changed", true.into()),
+        Change::Unchanged => (0, "changed", false.into()),
+        Change::NotFound => (1, "reason", absent.into()),
+    };
+    if let Some(row) = row.as_object_mut() {
+        row.insert(key.into(), value);
+    }
+    Reply::one(exit, row)
+}
+
+async fn user_add(
+    stack: &Stack,
+    name: &str,
+    login: &str,
+    groups: Vec<String>,
+    credential: Credential,
+) -> Result<Reply> {
+    let (realm, directory) = directory(stack, name)?;
+    let login = Login::parse(realm.id(), login)?;
+    let ctx = context(stack);
+    let mut row = json!({ "realm": name, "login": login.as_str(), "groups": groups });
+    let hash = match credential {
+        Credential::Password(password) => {
+            let password = Password::new(password.bytes())?;
+            stack.check_quality(&login, &password)?;
+            stack.hasher().make(&ctx, &password).await?
+        }
+        Credential::Hash { hash, scheme } => {
+            let hash = String::from_utf8(hash.bytes())
+                .map_err(|_| Error::new(ErrorKind::Invalid, "the hash is not UTF-8"))?;
+            let (hash, warning) = ready_hash(stack, hash, scheme.as_deref())?;
+            if let (Some(warning), Some(row)) = (warning, row.as_object_mut()) {
+                row.insert("warning".into(), warning.into());
+            }
+            hash
+        }
+    };
+    let user = NewUser { login, hash: Some(hash), groups };
+    let change = directory.add_user(&ctx, &user).await?;
+    if change == Change::Unchanged {
+        if let Some(row) = row.as_object_mut() {
+            row.insert("reason".into(), "exists".into());
+        }
+        return Ok(Reply::one(1, row));
+    }
+    Ok(written(change, "unknown_user", row))
+}
+
+/// Takes a ready hash if it can be read. One that could not log in as things are is taken with a warning:
+/// the configuration may change, the hash may not.
+fn ready_hash(stack: &Stack, hash: String, scheme: Option<&str>) -> Result<(StoredHash, Option<String>)> {
+    let scheme =
+        match scheme {
+            None => None,
+            Some(name) => Some(Scheme::from_name(name).ok_or_else(|| {
+                Error::new(ErrorKind::Invalid, "there is no such scheme").with("scheme", name)
+            })?),
+        };
+    let warning = match auth_password::check_stored(stack.hasher().policy(), &hash, scheme) {
+        Ok(_) => None,
+        Err(error) if error.kind() == ErrorKind::Misconfigured => Some(error.to_string()),
+        Err(error) => return Err(Error::new(ErrorKind::Invalid, error.message().to_owned())),
+    };
+    Ok((StoredHash::new(hash, scheme.map(Scheme::name)), warning))
+}
+
+fn user_row(entry: &UserEntry) -> Value {
+    let state = &entry.state;
+    let mut row = json!({
+        "login": entry.principal.shown(),
+        "id": id_value(entry.principal.id()),
+        "realm": entry.principal.realm().name(),
+        "source": &**entry.principal.source(),
+        "disabled": state.disabled,
+        "locked": state.lock != Lock::Open,
+        "must_change": state.must_change,
+        "has_password": entry.password.is_some(),
+    });
+    if let Some(row) = row.as_object_mut() {
+        if let Lock::Until(time) = state.lock {
+            row.insert("locked_until".into(), unix(time).into());
+        }
+        if let Some(time) = state.expires_at {
+            row.insert("expires_at".into(), unix(time).into());
+        }
+        if let Some(Some(scheme)) = &entry.password {
+            row.insert("scheme".into(), scheme.as_str().into());
+        }
+    }
+    row
+}
+
+async fn user_list(stack: &Stack, name: &str) -> Result<Reply> {
+    /// Users a page: a directory may be large.
+    const PAGE: u32 = 500;
+    let (realm, directory) = directory(stack, name)?;
+    let mut rows = Vec::new();
+    let mut after: Option<String> = None;
+    loop {
+        let page = directory.users(&context(stack), realm.id(), after.as_deref(), PAGE).await?;
+        rows.extend(page.iter().map(user_row));
+        let Some(last) = page.last() else { return Ok(Reply::list(rows)) };
+        after = Some(last.principal.login().as_str().to_owned());
+    }
+}
+
+async fn user_show(stack: &Stack, name: &str, login: &str) -> Result<Reply> {
+    let (realm, directory) = directory(stack, name)?;
+    let login = Login::parse(realm.id(), login)?;
+    let ctx = context(stack);
+    let Lookup::Found(entry) = directory.user(&ctx, &login).await? else {
+        return Ok(Reply::one(
+            1,
+            json!({ "realm": name, "login": login.as_str(), "reason": "unknown_user" }),
+        ));
+    };
+    let groups = realm.groups(&ctx, &entry.principal).await?;
+    let mut row = user_row(&entry);
+    if let Some(row) = row.as_object_mut() {
+        row.insert("groups".into(), groups.iter().collect::<Vec<_>>().into());
+    }
+    Ok(Reply::one(0, row))
+}
+
+async fn user_passwd(stack: &Stack, name: &str, login: &str, password: &Secret) -> Result<Reply> {
+    let (realm, directory) = directory(stack, name)?;
+    let login = Login::parse(realm.id(), login)?;
+    let password = Password::new(password.bytes())?;
+    stack.check_quality(&login, &password)?;
+    let ctx = context(stack);
+    let hash = stack.hasher().make(&ctx, &password).await?;
+    let change = directory.set_hash(&ctx, &login, &hash).await?;
+    Ok(written(change, "unknown_user", json!({ "realm": name, "login": login.as_str() })))
+}
+
+async fn user_lock(stack: &Stack, name: &str, login: &str, locked: bool) -> Result<Reply> {
+    let (realm, directory) = directory(stack, name)?;
+    let login = Login::parse(realm.id(), login)?;
+    let lock = if locked { Lock::Locked } else { Lock::Open };
+    let change = StateChange { lock: Some(lock), ..StateChange::default() };
+    let change = directory.set_state(&context(stack), &login, &change).await?;
+    Ok(written(change, "unknown_user", json!({ "realm": name, "login": login.as_str(), "locked": locked })))
+}
+
+async fn user_delete(stack: &Stack, name: &str, login: &str) -> Result<Reply> {
+    let (realm, directory) = directory(stack, name)?;
+    let login = Login::parse(realm.id(), login)?;
+    let change = directory.delete_user(&context(stack), &login).await?;
+    Ok(written(change, "unknown_user", json!({ "realm": name, "login": login.as_str() })))
+}
+
+async fn user_import(stack: &Stack, name: &str, file: &Secret) -> Result<Reply> {
+    let (realm, directory) = directory(stack, name)?;
+    let text = std::str::from_utf8(&file.0)
+        .map_err(|_| Error::new(ErrorKind::Invalid, "the password file is not UTF-8"))?;
+    // Every line is checked before the first is written.
+    let mut users = Vec::new();
+    let mut warnings = Vec::new();
+    for (typed, hash) in auth_store_file::parse_htpasswd(text).map_err(invalid)? {
+        let about =
+            |error: Error| Error::new(ErrorKind::Invalid, error.message().to_owned()).with("login", &typed);
+        let login = Login::parse(realm.id(), &typed).map_err(about)?;
+        let (hash, warning) = ready_hash(stack, hash.as_str().to_owned(), hash.scheme()).map_err(about)?;
+        warnings.extend(warning.map(|warning| format!("{}: {warning}", login.as_str())));
+        users.push(NewUser { login, hash: Some(hash), groups: Vec::new() });
+    }
+    let (mut added, mut present) = (0_u64, Vec::new());
+    for user in &users {
+        match directory.add_user(&context(stack), user).await? {
+            Change::Done => added += 1,
+            Change::Unchanged | Change::NotFound => present.push(user.login.as_str()),
+        }
+    }
+    let row = json!({ "realm": name, "added": added, "exists": present, "warnings": warnings });
+    Ok(Reply::one(u8::from(added == 0 && !present.is_empty()), row))
+}
+
+/// What was wrong with the input of a command is the caller's to mend.
+#[expect(clippy::needless_pass_by_value, reason = "the form that map_err takes")]
+fn invalid(error: Error) -> Error {
+    Error::new(ErrorKind::Invalid, error.to_string())
+}
+
+async fn membership(stack: &Stack, name: &str, login: &str, group: &str, join: bool) -> Result<Reply> {
+    let (realm, directory) = directory(stack, name)?;
+    let login = Login::parse(realm.id(), login)?;
+    auth_core::check_name("group", group)?;
+    let ctx = context(stack);
+    let change = if join {
+        directory.join(&ctx, &login, group).await?
+    } else {
+        directory.leave(&ctx, &login, group).await?
+    };
+    Ok(written(change, "unknown_user", json!({ "realm": name, "login": login.as_str(), "group": group })))
+}
+
+async fn group_list(stack: &Stack, name: &str, login: Option<&str>) -> Result<Reply> {
+    let ctx = context(stack);
+    let Some(login) = login else {
+        let (_, directory) = directory(stack, name)?;
+        let groups = directory.groups(&ctx).await?;
+        return Ok(Reply::list(groups.into_iter().map(|group| json!({ "group": group })).collect()));
+    };
+    let realm = realm(stack, name)?;
+    let Some(who) = who(realm, &ctx, login).await? else {
+        return Ok(Reply::one(1, json!({ "realm": name, "login": login, "reason": "unknown_user" })));
+    };
+    let groups = realm.groups(&ctx, &who).await?;
+    Ok(Reply::list(groups.iter().map(|group| json!({ "group": group })).collect()))
+}
+
+async fn object(stack: &Stack, name: &str, domain: &str, id: &str, add: bool) -> Result<Reply> {
+    let (_, directory) = directory(stack, name)?;
+    let object = ObjectRef::new(domain, [Id::from(id)])?;
+    let ctx = context(stack);
+    let change = if add {
+        directory.add_object(&ctx, &object).await?
+    } else {
+        directory.delete_object(&ctx, &object).await?
+    };
+    Ok(written(change, "not_found", json!({ "realm": name, "domain": domain, "object": id })))
+}
+
+async fn right(
+    stack: &Stack,
+    name: &str,
+    login: &str,
+    (domain, id): (&str, &str),
+    mode: &str,
+    grant: bool,
+) -> Result<Reply> {
+    let (realm, directory) = directory(stack, name)?;
+    let login = Login::parse(realm.id(), login)?;
+    let object = ObjectRef::new(domain, [Id::from(id)])?;
+    auth_core::check_name("mode", mode)?;
+    let ctx = context(stack);
+    let change = if grant {
+        directory.grant(&ctx, &login, &object, mode).await?
+    } else {
+        directory.revoke(&ctx, &login, &object, mode).await?
+    };
+    let row = json!({ "realm": name, "login": login.as_str(), "domain": domain, "object": id, "mode": mode });
+    Ok(written(change, "not_found", row))
+}
+
+fn cache_stats(stack: &Stack) -> Reply {
+    let caches = stack.caches();
+    let rows = caches.iter().map(|(realm, report)| {
+        let stats = &report.stats;
+        json!({
+            "realm": &**realm, "source": &*report.source, "cache": report.kind,
+            "kind": stack.config().cache.kind,
+            "hits": stats.hits, "negative_hits": stats.negative_hits, "misses": stats.misses,
+            "coalesced": stats.coalesced, "loads": stats.loads, "load_errors": stats.load_errors,
+            "load_us": micros(stats.load_time), "voided": stats.voided, "expired": stats.expired,
+            "evictions": stats.evictions, "entries": stats.entries, "capacity": stats.capacity,
+            "max_age_ms": u64::try_from(stats.max_age.as_millis()).unwrap_or(u64::MAX),
+        })
+    });
+    Reply::list(rows.collect())
+}
+
+/// What the caches shall ask again, or forget.
+struct About {
+    user: Option<String>,
+    group: Option<String>,
+    object: Option<String>,
+    realm: Option<String>,
+    all: bool,
+}
+
+fn void(stack: &Stack, about: &About, forget: bool) -> Result<Reply> {
+    let name = about.realm.as_deref().unwrap_or("default");
+    let apply = |subject: &Subject<'_>| if forget { stack.flush(subject) } else { stack.expire(subject) };
+    let mut done = Vec::new();
+    // Everything is checked before the first is done.
+    let login = match &about.user {
+        Some(user) => Some(Login::parse(realm(stack, name)?.id(), user)?),
+        None => None,
+    };
+    let object = match &about.object {
+        Some(text) => {
+            let (domain, id) = text
+                .split_once(':')
+                .ok_or_else(|| Error::new(ErrorKind::Invalid, "an object is named DOMAIN:ID"))?;
+            Some(ObjectRef::new(domain, [Id::from(id)])?)
+        }
+        None => None,
+    };
+    if about.all {
+        apply(&Subject::All);
+        done.push("all");
+    }
+    if login.is_some() || object.is_some() || about.group.is_some() || about.realm.is_some() {
+        let id = realm(stack, name)?.id();
+        if let Some(login) = &login {
+            apply(&Subject::Login(login));
+            done.push("user");
+        }
+        if let Some(object) = &object {
+            apply(&Subject::Object { realm: id, object });
+            done.push("object");
+        }
+        if about.group.is_some() {
+            apply(&Subject::Groups(id));
+            done.push("group");
+        }
+        if done.is_empty() {
+            apply(&Subject::Realm(id));
+            done.push("realm");
+        }
+    }
+    let verb = if forget { "flushed" } else { "expired" };
+    Ok(Reply::one(0, json!({ verb: done, "realm": name })))
+}
+
+async fn sources(stack: &Stack, probe: bool) -> Reply {
+    let reports = if probe { stack.probe().await } else { stack.sources() };
+    let all_up = reports.iter().all(auth_stack::SourceReport::is_up);
+    let rows = reports.iter().map(|report| {
+        let health = &report.health;
+        let error = report.fault.as_ref().or(health.last_error.as_ref().map(|(_, error)| error));
+        json!({
+            "source": report.name, "kind": report.kind, "used": report.used,
+            "state": if report.is_up() { if health.up.is_some() { "up" } else { "not asked yet" } } else { "down" },
+            "since": health.since.map(unix),
+            "last_error": error.map(ToString::to_string),
+            "last_error_at": health.last_error.as_ref().map(|(time, _)| unix(*time)),
+            "questions": health.questions, "errors": health.errors, "time_us": micros(health.time),
+        })
+    });
+    Reply { exit: if probe && !all_up { 3 } else { 0 }, rows: rows.collect() }
+}

@@ -1,0 +1,37 @@
+//! `gatepost print`: snippets for the software in front, which the tests run as they are.
+
+use auth_stack::Config;
+
+use crate::cli::PrintVerb;
+
+/// Makes the snippet.
+pub(crate) fn snippet(what: PrintVerb, config: &Config) -> String {
+    match what {
+        PrintVerb::Nginx => nginx(&config.server.listen.to_string()),
+    }
+}
+
+fn nginx(listen: &str) -> String {
+    format!(
+        r#"# In the server block of what is to be protected:
+location / {{
+    auth_request     /.gatepost;
+    # The names are always sent, so that a client's own headers never get through.
+    auth_request_set $gatepost_user   $upstream_http_remote_user;
+    auth_request_set $gatepost_groups $upstream_http_remote_groups;
+    proxy_set_header Remote-User   $gatepost_user;
+    proxy_set_header Remote-Groups $gatepost_groups;
+    # proxy_pass http://127.0.0.1:8080;
+}}
+location = /.gatepost {{
+    internal;
+    # Only members of a group: /auth/nginx?group=staff
+    proxy_pass              http://{listen}/auth/nginx;
+    proxy_pass_request_body off;
+    proxy_set_header        Content-Length "";
+    proxy_set_header        Host $host;
+    proxy_connect_timeout   2s;
+    proxy_read_timeout      12s;
+}}"#
+    )
+}

@@ -1,0 +1,138 @@
+//! `gatepost serve`.
+
+use std::sync::Arc;
+
+use auth_core::{Ctx, Directory, Error, ErrorKind, Login, NewUser, Password, Realm, Result};
+use auth_http::FrontConfig;
+use auth_stack::{ServerConfig, Stack};
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use data_encoding::BASE32_NOPAD;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::{admin, metrics, net, output};
+
+/// The login that the first start makes.
+const ADMINISTRATOR: &str = "admin";
+
+/// Finds the realms for auth-http.
+#[derive(Debug)]
+struct Realms(Arc<Stack>);
+
+impl auth_http::Realms for Realms {
+    fn realm(&self, name: &str) -> Option<Arc<Realm>> {
+        self.0.realm(name).map(Arc::clone)
+    }
+}
+
+/// Serves until SIGTERM or SIGINT, then finishes what was begun, within 5 s.
+pub(crate) async fn serve(stack: Stack, first_start: bool) -> Result<()> {
+    let stack = Arc::new(stack);
+    let config = stack.config().server.clone();
+    let unix_listener = admin::listen(&admin::socket(stack.data())).await?;
+    let listener = TcpListener::bind(config.listen).await.map_err(|error| {
+        Error::new(ErrorKind::Misconfigured, format!("can't listen on {}: {error}", config.listen))
+    })?;
+    let address = listener.local_addr().unwrap_or(config.listen);
+    if !address.ip().is_loopback() {
+        tracing::warn!(%address, "passwords cross the network in clear: put a TLS proxy in front");
+    }
+    let mut terminate = on_signal(SignalKind::terminate())?;
+    let mut interrupt = on_signal(SignalKind::interrupt())?;
+
+    let credentials = if first_start { first_user(&stack).await? } else { None };
+    let front = front(&config)?;
+    let realms = Arc::new(Realms(Arc::clone(&stack)));
+    let router =
+        auth_http::router(realms, front, Arc::clone(stack.clock())).merge(operation(Arc::clone(&stack)));
+
+    let (stop, stopped) = watch::channel(false);
+    let http = tokio::spawn(net::tcp(listener, router, stopped.clone()));
+    let socket = tokio::spawn(net::unix(unix_listener, admin::router(Arc::clone(&stack)), stopped));
+    output::line(&format!("gatepost serves http://{address}"));
+    if let Some(password) = credentials {
+        greet(&address.to_string(), &password);
+    }
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("stopping");
+    let _ = stop.send(true);
+    let _ = tokio::join!(http, socket);
+    let _ = std::fs::remove_file(admin::socket(stack.data()));
+    Ok(())
+}
+
+fn front(config: &ServerConfig) -> Result<FrontConfig> {
+    let mut front = FrontConfig::new(&config.realm).with_limit(config.limit.0);
+    for (host, realm) in &config.hosts {
+        front = front.with_host(host, realm)?;
+    }
+    for proxy in &config.trusted_proxies {
+        front = front.with_trusted_proxy(proxy)?;
+    }
+    Ok(front)
+}
+
+fn on_signal(kind: SignalKind) -> Result<tokio::signal::unix::Signal> {
+    signal(kind).map_err(|error| Error::new(ErrorKind::Internal, "can't listen for signals").because(error))
+}
+
+/// Makes the administrator of an embedded store that was just made, and returns the password.
+async fn first_user(stack: &Stack) -> Result<Option<String>> {
+    let (Some(realm), Some(directory)) = (stack.realm("default"), stack.directory("default")) else {
+        return Ok(None);
+    };
+    let mut random = [0; 15];
+    getrandom::fill(&mut random).map_err(|error| {
+        Error::new(ErrorKind::Internal, "the system gives no random numbers").with("cause", error)
+    })?;
+    let password = BASE32_NOPAD.encode(&random).to_ascii_lowercase();
+    let ctx = Ctx::new();
+    let hash = stack.hasher().make(&ctx, &Password::new(password.clone().into_bytes())?).await?;
+    let login = Login::parse(realm.id(), ADMINISTRATOR)?;
+    let user = NewUser { login, hash: Some(hash), groups: vec![ADMINISTRATOR.to_owned()] };
+    let added = directory.add_user(&ctx, &user).await?;
+    Ok((added == auth_core::Change::Done).then_some(password))
+}
+
+/// Tells the administrator's password, this once, and what to try.
+fn greet(address: &str, password: &str) {
+    output::line("");
+    output::line("This is the first start: an embedded store was made, with one user.");
+    output::line(&format!("  login     {ADMINISTRATOR}"));
+    output::line(&format!("  password  {password}    (shown only now)"));
+    output::line("Try it:");
+    output::line(&format!("  curl -i -u {ADMINISTRATOR}:{password} http://{address}/auth/nginx"));
+}
+
+/// Health and metrics.
+fn operation(stack: Arc<Stack>) -> Router {
+    Router::new()
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(measured))
+        .with_state(stack)
+}
+
+async fn ready(State(stack): State<Arc<Stack>>) -> impl IntoResponse {
+    let sources = stack.sources();
+    let red = sources.iter().any(|source| source.used && !source.is_up());
+    let status = if red { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+    // Which sources, not why: the reasons are for the admin socket.
+    let list: serde_json::Map<_, _> =
+        sources.iter().map(|source| (source.name.clone(), source.is_up().into())).collect();
+    let body = json!({ "ready": !red, "sources": list }).to_string() + "\n";
+    (status, [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")], body)
+}
+
+async fn measured(State(stack): State<Arc<Stack>>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics::render(&stack))
+}

@@ -1,0 +1,405 @@
+//! What can be configured, with its defaults.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use auth_core::LoginRule;
+use serde::{Deserialize, Deserializer};
+
+/// The whole configuration. Unknown keys are refused everywhere.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The folder for the embedded store, the keys and the admin socket.
+    pub data: Option<PathBuf>,
+    /// The sources by name; the keys of each depend on its `kind`.
+    pub source: BTreeMap<String, toml::Table>,
+    /// The cache in front of every source.
+    pub cache: CacheConfig,
+    /// The realms by name.
+    pub realm: BTreeMap<String, RealmConfig>,
+    /// Password hashes and rules.
+    pub password: PasswordConfig,
+    /// The server.
+    pub server: ServerConfig,
+}
+
+/// `[cache]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CacheConfig {
+    /// The kind: `ttl` unless set.
+    pub kind: String,
+    /// Where a shared cache is.
+    pub url: Option<String>,
+    /// What every key in a shared cache begins with.
+    pub prefix: String,
+    /// Entries per source and kind of answer.
+    pub size: usize,
+    /// Lifetimes: one for all, or one for each kind of answer.
+    pub ttl: TtlConfig,
+}
+
+impl Default for CacheConfig {
+    fn default() -> Self {
+        Self {
+            kind: "ttl".into(),
+            url: None,
+            prefix: "gatepost.".into(),
+            size: 262_144,
+            ttl: TtlConfig::default(),
+        }
+    }
+}
+
+/// `cache.ttl`: a single lifetime, or a table of them.
+#[derive(Debug, Clone, Default)]
+pub struct TtlConfig {
+    /// Sets account, accepted and groups, and caps the rest.
+    pub all: Option<Duration>,
+    /// The lifetimes that were set one by one.
+    pub each: EachTtl,
+}
+
+/// `[cache.ttl]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EachTtl {
+    /// Of an account.
+    pub account: Option<Span>,
+    /// Of a verified password.
+    pub accepted: Option<Span>,
+    /// Of a set of groups.
+    pub groups: Option<Span>,
+    /// Of a right that is there.
+    pub allow: Option<Span>,
+    /// Of a right that is not.
+    pub deny: Option<Span>,
+    /// Of "nobody has this login".
+    pub unknown: Option<Span>,
+    /// Of "there is no such object".
+    pub not_found: Option<Span>,
+    /// Of a validated token.
+    pub token: Option<Span>,
+}
+
+impl<'de> Deserialize<'de> for TtlConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        use serde::de::Error as _;
+        match toml::Value::deserialize(deserializer)? {
+            toml::Value::Table(table) => {
+                let each = EachTtl::deserialize(table).map_err(|error| D::Error::custom(error.message()))?;
+                Ok(Self { all: None, each })
+            }
+            single => {
+                let Span(all) =
+                    Span::deserialize(single).map_err(|error| D::Error::custom(error.message()))?;
+                Ok(Self { all: Some(all), each: EachTtl::default() })
+            }
+        }
+    }
+}
+
+/// `[realm.NAME]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RealmConfig {
+    /// How logins are compared: `case-mapped`, `case-preserved` or `exact`.
+    pub login: Rule,
+    /// The sources that decide about passwords, in order.
+    pub password: Vec<String>,
+    /// The sources whose groups are joined.
+    pub groups: Vec<String>,
+    /// The source of each domain of objects; `*` for all that a managed source declares.
+    pub objects: BTreeMap<String, String>,
+    /// How a source is asked about people of other sources: `none`, `login` or `query`.
+    pub link: BTreeMap<String, LinkKind>,
+}
+
+/// How a source is asked about people of other sources.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LinkKind {
+    /// Not at all.
+    #[default]
+    None,
+    /// By their login.
+    Login,
+    /// By the source's own mapping query.
+    Query,
+}
+
+/// A [`LoginRule`] by its name.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Rule(pub LoginRule);
+
+impl<'de> Deserialize<'de> for Rule {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        let known = LoginRule::NAMES.map(|(name, _)| name);
+        LoginRule::NAMES
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map(|(_, rule)| Self(*rule))
+            .ok_or_else(|| unknown_variant(&name, &known))
+    }
+}
+
+/// The settings of a source that are the same for every kind.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default)]
+pub struct SourceCommon {
+    /// The longest that one question may take.
+    pub timeout: Span,
+    /// What the source is for in a chain of passwords.
+    pub role: RoleName,
+    /// What a chain does after this source's answers.
+    pub on: OnConfig,
+}
+
+impl Default for SourceCommon {
+    fn default() -> Self {
+        Self { timeout: Span(Duration::from_secs(5)), role: RoleName::Decide, on: OnConfig::default() }
+    }
+}
+
+impl SourceCommon {
+    /// The keys of a source that every kind has, besides `kind`.
+    pub const KEYS: [&'static str; 3] = ["timeout", "role", "on"];
+}
+
+/// `role`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RoleName {
+    /// It knows people who may log in.
+    #[default]
+    Decide,
+    /// It knows people who may not.
+    Deny,
+}
+
+/// `on`
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OnConfig {
+    /// After a wrong or missing password.
+    pub bad_password: NextName,
+    /// After an error.
+    pub error: NextName,
+}
+
+impl Default for OnConfig {
+    fn default() -> Self {
+        Self { bad_password: NextName::Stop, error: NextName::Continue }
+    }
+}
+
+/// What a chain does next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NextName {
+    /// Asks nobody else.
+    Stop,
+    /// Asks the next source.
+    Continue,
+}
+
+/// `[password]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PasswordConfig {
+    /// Weak schemes that may still verify: `true` for all, or their names.
+    pub accept_weak: AcceptWeak,
+    /// The scheme of new hashes: `argon2id` or `bcrypt`.
+    pub preferred: PreferredScheme,
+    /// Parameters of new argon2id hashes.
+    pub argon2: Argon2Config,
+    /// The cost of new bcrypt hashes.
+    pub bcrypt_cost: u32,
+    /// Whether a login with an old hash makes a new one, where the source can write.
+    pub upgrade: bool,
+    /// The least number of characters of a new password.
+    pub min_length: usize,
+    /// Regular expressions that a new password must match.
+    pub patterns: Vec<String>,
+    /// Hashing threads; as many as cores if 0.
+    pub threads: usize,
+    /// Hash jobs that may wait.
+    pub queue: usize,
+    /// Verified passwords that are remembered, for `cache.ttl.accepted`; 0 for none.
+    pub memo: usize,
+    /// Bounds on the cost of stored hashes.
+    pub limits: LimitsConfig,
+}
+
+impl Default for PasswordConfig {
+    fn default() -> Self {
+        Self {
+            accept_weak: AcceptWeak::All(false),
+            preferred: PreferredScheme::Argon2id,
+            argon2: Argon2Config::default(),
+            bcrypt_cost: 12,
+            upgrade: true,
+            min_length: 8,
+            patterns: Vec::new(),
+            threads: 0,
+            queue: 256,
+            memo: 16_384,
+            limits: LimitsConfig::default(),
+        }
+    }
+}
+
+/// `password.accept_weak`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged, expecting = "expected true, false or a list of scheme names")]
+pub enum AcceptWeak {
+    /// All weak schemes, or none.
+    All(bool),
+    /// These.
+    Some(Vec<String>),
+}
+
+/// `password.preferred`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PreferredScheme {
+    /// Argon2id (RFC 9106).
+    Argon2id,
+    /// bcrypt.
+    Bcrypt,
+}
+
+/// `[password.argon2]`: OWASP's parameters unless set.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Argon2Config {
+    /// Memory in KiB.
+    pub memory_kib: u32,
+    /// Passes over the memory.
+    pub passes: u32,
+    /// Lanes.
+    pub lanes: u32,
+}
+
+impl Default for Argon2Config {
+    fn default() -> Self {
+        Self { memory_kib: 19_456, passes: 2, lanes: 1 }
+    }
+}
+
+/// `[password.limits]`: what is not set keeps its default.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitsConfig {
+    /// The most memory that one verification may take, in KiB.
+    pub memory_kib: Option<u32>,
+    /// The highest bcrypt cost.
+    pub bcrypt_cost: Option<u32>,
+    /// The most rounds of PBKDF2 and of the crypt schemes.
+    pub rounds: Option<u32>,
+}
+
+/// `[server]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServerConfig {
+    /// Where HTTP is served.
+    pub listen: std::net::SocketAddr,
+    /// The realm of hosts that `hosts` does not name.
+    pub realm: String,
+    /// The realm of each host name.
+    pub hosts: BTreeMap<String, String>,
+    /// Peers whose forwarded headers are believed: addresses or networks.
+    pub trusted_proxies: Vec<String>,
+    /// The longest that one request may take.
+    pub limit: Span,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            listen: std::net::SocketAddr::from(([127, 0, 0, 1], 8730)),
+            realm: "default".into(),
+            hosts: BTreeMap::new(),
+            trusted_proxies: Vec::new(),
+            limit: Span(Duration::from_secs(10)),
+        }
+    }
+}
+
+/// A length of time: `500ms`, `60s`, `5m`, `24h`, `7d`, or a number of seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Span(pub Duration);
+
+impl Span {
+    /// The longest that may be set: a hundred years is a slip of the pen.
+    const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
+
+    fn parse(text: &str) -> Option<Self> {
+        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, unit) = text.split_at_checked(digits)?;
+        let number: u64 = number.parse().ok()?;
+        let span = match unit {
+            "ms" => Duration::from_millis(number),
+            "" | "s" => Duration::from_secs(number),
+            "m" => Duration::from_secs(number.checked_mul(60)?),
+            "h" => Duration::from_secs(number.checked_mul(3600)?),
+            "d" => Duration::from_secs(number.checked_mul(86_400)?),
+            _ => return None,
+        };
+        (span <= Self::LONGEST).then_some(Self(span))
+    }
+}
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        use serde::de::Error as _;
+        let text = match toml::Value::deserialize(deserializer)? {
+            toml::Value::Integer(number) => number.to_string(),
+            toml::Value::String(text) => text,
+            other => {
+                return Err(D::Error::custom(format!(
+                    "expected a time such as \"60s\", not a {}",
+                    other.type_str()
+                )));
+            }
+        };
+        Self::parse(&text).ok_or_else(|| {
+            D::Error::custom(format!(
+                "`{text}` is not a time: use ms, s, m, h or d, as in \"60s\", up to 366d"
+            ))
+        })
+    }
+}
+
+/// The error of a name that is not in a list, in the form that serde's own has.
+fn unknown_variant<E: serde::de::Error>(name: &str, known: &[&str]) -> E {
+    let list: Vec<String> = known.iter().map(|name| format!("`{name}`")).collect();
+    E::custom(format!("unknown variant `{name}`, expected one of {}", list.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_units() {
+        let check = |text: &str, millis: Option<u64>| {
+            assert_eq!(Span::parse(text), millis.map(|ms| Span(Duration::from_millis(ms))), "{text}");
+        };
+        check("500ms", Some(500));
+        check("60", Some(60_000));
+        check("60s", Some(60_000));
+        check("5m", Some(300_000));
+        check("24h", Some(86_400_000));
+        check("1d", Some(86_400_000));
+        for wrong in
+            ["", "s", "-1s", "1.5s", "1 s", "60sec", "367d", "99999999999999999999s", "99999999999999999h"]
+        {
+            check(wrong, None);
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! What a kind of source is, and the one list of those that are built in.
+
+use std::fmt;
+use std::future::Future;
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use auth_core::{
+    AccountSource, Clock, Directory, Error, ErrorKind, GroupOracle, ObjectPerms, PasswordSource, Resolver,
+    Result, SourceInfo,
+};
+use auth_store_file::{FileConfig, FileStore};
+use auth_store_sql::{SqlConfig, SqlStore};
+use serde::de::DeserializeOwned;
+
+use crate::load::Origins;
+
+/// What a kind of source is given to open one: its name and settings, the clock and the data folder.
+#[derive(Debug)]
+pub struct Opening<'a> {
+    /// The source's name, configuration fingerprint and default capabilities.
+    pub info: SourceInfo,
+    /// The source's keys but for `kind`, `timeout`, `role` and `on`; secrets are resolved.
+    pub settings: toml::Table,
+    /// The stack's clock.
+    pub clock: Arc<dyn Clock>,
+    /// The data folder.
+    pub data: &'a Path,
+    pub(crate) origins: &'a Origins,
+}
+
+impl Opening<'_> {
+    /// Types the settings. Give the type `#[serde(deny_unknown_fields)]`.
+    ///
+    /// # Errors
+    /// [`Misconfigured`](ErrorKind::Misconfigured), naming the file, the line and the nearest right word.
+    pub fn settings<T: DeserializeOwned>(&mut self) -> Result<T> {
+        let table = std::mem::take(&mut self.settings);
+        self.origins.typed(table, &["source", self.info.name()])
+    }
+}
+
+/// Who knows passwords: a store that shows hashes, or one that decides by itself.
+#[derive(Debug, Clone)]
+pub enum Passwords {
+    /// Shows accounts with stored hashes; the stack verifies them in its hashing pool.
+    Shows(Arc<dyn AccountSource>),
+    /// Decides.
+    Decides(Arc<dyn PasswordSource>),
+}
+
+/// Tells what is wrong with a source that answers all the same: a file that could not be read again.
+pub type Fault = Arc<dyn Fn() -> Option<Error> + Send + Sync>;
+
+/// What an open source provides. Everything is optional; asking for what is not there is an error at start.
+#[derive(Clone, Default)]
+pub struct Provides {
+    /// Who may log in.
+    pub passwords: Option<Passwords>,
+    /// Who is in which group.
+    pub groups: Option<Arc<dyn GroupOracle>>,
+    /// Who may do what with which object.
+    pub objects: Option<Arc<dyn ObjectPerms>>,
+    /// The domains of objects that it declares; `*` if it keeps a list of its own.
+    pub domains: Vec<String>,
+    /// Resolves people of other sources by a mapping of its own: `link = "query"`.
+    pub resolver: Option<Arc<dyn Resolver>>,
+    /// Writes users, groups and rights.
+    pub directory: Option<Arc<dyn Directory>>,
+    /// What is wrong with it.
+    pub fault: Option<Fault>,
+}
+
+impl fmt::Debug for Provides {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Provides")
+            .field("passwords", &self.passwords.is_some())
+            .field("groups", &self.groups.is_some())
+            .field("objects", &self.objects.is_some())
+            .field("domains", &self.domains)
+            .field("directory", &self.directory.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Provides {
+    /// Provides the accounts, groups and rights of one store.
+    #[must_use]
+    pub fn all_of<S: AccountSource + GroupOracle + ObjectPerms + 'static>(store: Arc<S>) -> Self {
+        Self::accounts(Arc::clone(&store) as Arc<dyn AccountSource>)
+            .with_groups(Arc::clone(&store) as Arc<dyn GroupOracle>)
+            .with_objects(store, ["*".to_owned()])
+    }
+
+    /// Provides accounts with stored hashes.
+    #[must_use]
+    pub fn accounts(store: Arc<dyn AccountSource>) -> Self {
+        Self { passwords: Some(Passwords::Shows(store)), ..Self::default() }
+    }
+
+    /// Provides decisions about passwords.
+    #[must_use]
+    pub fn decisions(store: Arc<dyn PasswordSource>) -> Self {
+        Self { passwords: Some(Passwords::Decides(store)), ..Self::default() }
+    }
+
+    /// Provides groups.
+    #[must_use]
+    pub fn with_groups(mut self, groups: Arc<dyn GroupOracle>) -> Self {
+        self.groups = Some(groups);
+        self
+    }
+
+    /// Provides rights on the objects of some domains.
+    #[must_use]
+    pub fn with_objects(
+        mut self,
+        objects: Arc<dyn ObjectPerms>,
+        domains: impl IntoIterator<Item = String>,
+    ) -> Self {
+        self.objects = Some(objects);
+        self.domains = domains.into_iter().collect();
+        self
+    }
+}
+
+/// A kind of source: opens one from its settings.
+///
+/// Functions of the right shape are kinds:
+///
+/// ```
+/// use auth_stack::{Opening, Provides, SourceKind};
+/// async fn open(mut opening: Opening<'_>) -> auth_core::Result<Provides> {
+///     let _settings: std::collections::BTreeMap<String, String> = opening.settings()?;
+///     Ok(Provides::default())
+/// }
+/// fn kind() -> impl SourceKind { open }
+/// ```
+#[async_trait]
+pub trait SourceKind: Send + Sync {
+    /// Opens a source. Check everything that can be checked now: what is wrong here stops the start.
+    ///
+    /// # Errors
+    /// [`Misconfigured`](ErrorKind::Misconfigured) for what an operator must mend; temporary kinds if the
+    /// store can't be reached.
+    async fn open(&self, opening: Opening<'_>) -> Result<Provides>;
+}
+
+#[async_trait]
+impl<F> SourceKind for F
+where
+    F: for<'a> AsyncOpen<'a> + Send + Sync,
+{
+    async fn open(&self, opening: Opening<'_>) -> Result<Provides> {
+        self.call(opening).await
+    }
+}
+
+/// An asynchronous function from an [`Opening`] to what the source provides.
+pub trait AsyncOpen<'a> {
+    /// The function's future.
+    type Opened: Future<Output = Result<Provides>> + Send + 'a;
+    /// Calls the function.
+    fn call(&self, opening: Opening<'a>) -> Self::Opened;
+}
+
+impl<'a, F, Opened> AsyncOpen<'a> for F
+where
+    F: Fn(Opening<'a>) -> Opened,
+    Opened: Future<Output = Result<Provides>> + Send + 'a,
+{
+    type Opened = Opened;
+    fn call(&self, opening: Opening<'a>) -> Opened {
+        self(opening)
+    }
+}
+
+/// Kinds whose names are taken, and that this build does not have.
+pub(crate) const NOT_BUILT_IN: [&str; 2] = ["ldap", "redis"];
+
+/// The one list of the kinds that are built in. A new store adds one line here.
+pub(crate) fn built_in() -> Vec<(&'static str, Arc<dyn SourceKind>)> {
+    vec![("sql", Arc::new(open_sql)), ("file", Arc::new(open_file))]
+}
+
+async fn open_sql(mut opening: Opening<'_>) -> Result<Provides> {
+    let config: SqlConfig = opening.settings()?;
+    let store = Arc::new(SqlStore::connect(opening.info, config, opening.clock).await?);
+    let mut provides = Provides::default();
+    if store.has_accounts() {
+        provides.passwords = Some(Passwords::Shows(Arc::clone(&store) as Arc<dyn AccountSource>));
+    }
+    if store.has_groups() {
+        provides.groups = Some(Arc::clone(&store) as Arc<dyn GroupOracle>);
+    }
+    provides.domains = store.domains();
+    if !provides.domains.is_empty() {
+        provides.objects = Some(Arc::clone(&store) as Arc<dyn ObjectPerms>);
+    }
+    if store.has_link() {
+        provides.resolver = Some(Arc::clone(&store) as Arc<dyn Resolver>);
+    }
+    provides.directory = store.directory();
+    Ok(provides)
+}
+
+async fn open_file(mut opening: Opening<'_>) -> Result<Provides> {
+    let config: FileConfig = opening.settings()?;
+    let store = Arc::new(FileStore::connect(opening.info, config).await?);
+    let mut provides = Provides::all_of(Arc::clone(&store));
+    provides.fault = Some(Arc::new(move || store.fault()));
+    Ok(provides)
+}
+
+/// Makes the error for a kind that nobody registered.
+pub(crate) fn unknown_kind<'a>(
+    origins: &Origins,
+    path: &[&str],
+    what: &str,
+    kind: &str,
+    known: impl IntoIterator<Item = &'a str>,
+    reserved: &[&str],
+) -> Error {
+    if reserved.contains(&kind) {
+        let known: Vec<&str> = known.into_iter().collect();
+        let message = format!("the {what} `{kind}` is not built in yet; built in: {}", known.join(", "));
+        return origins.wrong(path, &message);
+    }
+    debug_assert_eq!(origins.wrong(path, "").kind(), ErrorKind::Misconfigured);
+    origins.unknown(path, what, kind, known)
+}
