@@ -230,8 +230,10 @@ async fn what_is_peeked_is_what_is_answered(source: &dyn PasswordSource, bench: 
 async fn an_abandoned_question_leaves_the_source_usable(source: &dyn PasswordSource, bench: &Bench) {
     let calvin = World::user("calvin");
     let (ctx, login, password) = (Ctx::new(), calvin.login_in(bench.realm()), calvin.password());
-    for polls in 0..4 {
-        let mut question = source.verify(&ctx, &login, &password);
+    // A wrong password is the one that no memory answers.
+    let wrong = wrong();
+    for (polls, password) in (0..4).flat_map(|polls| [(polls, &password), (polls, &wrong)]) {
+        let mut question = source.verify(&ctx, &login, password);
         for _ in 0..polls {
             if futures_util::FutureExt::now_or_never(&mut question).is_some() {
                 break;
@@ -239,6 +241,7 @@ async fn an_abandoned_question_leaves_the_source_usable(source: &dyn PasswordSou
             tokio::task::yield_now().await;
         }
     }
+    check(source, &login, &ask(source, &login, &wrong).await, Reject::BadPassword);
     check_accepted(bench, calvin, &ask(source, &login, &password).await);
 }
 
