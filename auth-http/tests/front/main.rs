@@ -9,7 +9,6 @@
 
 mod demands;
 mod headers;
-mod log;
 mod outcomes;
 mod realms;
 mod support;

@@ -1,4 +1,12 @@
 //! What an operator reads of requests: the class of what came of them, and no secret.
+//!
+//! Alone in its binary: a thread without a subscriber that logs first makes tracing forget the line for all.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "helpers of a test")]
+
+#[path = "front/support.rs"]
+#[allow(dead_code, reason = "this binary needs a part of it")]
+mod support;
 
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -7,7 +15,7 @@ use auth_core::ErrorKind;
 use auth_testkit::{Mode, ScriptedStore, info};
 use tracing_subscriber::fmt::MakeWriter;
 
-use crate::support::{Front, basic};
+use support::{Front, basic};
 
 #[derive(Debug, Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
