@@ -1,5 +1,7 @@
 //! The suite that every store runs: on the managed schema, and on tables that are quite different.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are tests")]
+
 mod common;
 
 use auth_core::{Id, LoginRule};
