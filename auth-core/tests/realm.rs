@@ -111,6 +111,16 @@ fn every_refusal_costs_one_hash_job_wherever_it_comes_from() {
 }
 
 #[test]
+fn a_record_that_is_used_again_saves_no_hash_job() {
+    let rig = rig(|_| Arc::new(Says::new("a", Rejects(UnknownUser))));
+    let ctx = Ctx::new().with_record(Arc::default());
+    for attempt in 1..=3 {
+        now(rig.realm.login(&ctx, &login("calvin"), &hobbes())).unwrap();
+        assert_eq!(rig.jobs(), attempt);
+    }
+}
+
+#[test]
 fn a_denied_person_costs_one_hash_job() {
     let denied = |jobs: &Arc<AtomicU32>| -> Arc<dyn PasswordSource> {
         let deny = ChainEntry::new(Arc::new(Says::new("banned", Accepts))).with_role(Role::Deny);
