@@ -73,6 +73,7 @@ mod tests {
         assert!(!codes.take(&calvin, 10, 10).unwrap());
         assert!(!codes.take(&calvin, 9, 10).unwrap());
         assert!(codes.take(&calvin, 11, 10).unwrap());
+        assert!(!codes.take(&calvin, 11, 11).unwrap());
         assert!(codes.take(&person("susie"), 10, 10).unwrap());
     }
 

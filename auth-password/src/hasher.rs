@@ -156,11 +156,16 @@ impl Hasher {
         // Reading takes microseconds, so an unreadable or monstrous hash never gets into the queue.
         let ready = ready(&self.policy, hash.as_str(), named_scheme(hash)?)?;
         let scheme = ready.scheme();
-        let (policy, password) = (Arc::clone(&self.policy), password.clone());
+        let (policy, dummy, password) = (Arc::clone(&self.policy), Arc::clone(&self.dummy), password.clone());
         let (shown, realm, unix_time) = (shown.to_owned(), login.realm().clone(), self.unix_time());
         let job = move |work: &mut Workspace| {
             let subject = Subject { login: &shown, realm: realm.name(), unix_time };
-            ready.verify(&policy, password.as_bytes(), &subject, work)
+            let outcome = ready.verify(&policy, password.as_bytes(), &subject, work)?;
+            // An unknown login costs a pad; a wrong password must not be told from it by a faster no.
+            if matches!(outcome, Outcome::Mismatch) && ready.is_fast() {
+                dummy.verify(&policy, password.as_bytes(), &subject, work)?;
+            }
+            Ok(outcome)
         };
         let (outcome, took) = self.run(ctx, Attempt::Counted, job).await?;
         ctx.note(|| {
@@ -444,6 +449,27 @@ mod tests {
         assert!(record.steps().iter().all(|step| step.took.is_some()));
         let stats = hasher.stats();
         assert_eq!((stats.jobs, stats.pads), (4, 1));
+    }
+
+    #[tokio::test]
+    async fn a_wrong_password_for_a_fast_hash_is_no_faster_than_a_pad() {
+        let hasher = hasher(&ManualClock::new());
+        // Only the dummy is argon2 here, so its memory shows that it was worked on.
+        let worked = async || {
+            let look = |work: &mut Workspace| Ok(std::mem::take(work).has_memory());
+            hasher.run(&Ctx::new(), Attempt::NotCounted, look).await.unwrap().0
+        };
+        let check = async |text: &str, scheme: Option<&str>, typed: &str, padded: bool| {
+            let stored = StoredHash::new(text.to_owned(), scheme);
+            hasher.verify(&Ctx::new(), &login("calvin"), &stored, &password(typed)).await.unwrap();
+            assert_eq!(worked().await, padded, "{text} {typed}");
+        };
+        check("hobbes", Some("plaintext"), "else", true).await;
+        check("hobbes", Some("plaintext"), "hobbes", false).await;
+        check("GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ", Some("totp"), "else", true).await;
+        let bcrypt = "$2b$04$tvJ/TIpZPc0ytdq1dfR36.IUbYKLRECoSPoZ7uHaaDwNVc4HisgAe";
+        check(bcrypt, None, "else", false).await;
+        assert_eq!(hasher.stats().pads, 0);
     }
 
     #[tokio::test]

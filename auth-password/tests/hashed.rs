@@ -310,7 +310,8 @@ async fn an_invalidation_while_a_password_is_verified_voids_what_is_learned() {
         Hashed::new(Arc::clone(&store), rig.hasher, MemoConfig::default(), Arc::clone(&fence), clock)
             .unwrap();
     let who = principal_at("app", "calvin", Id::from(1));
-    let account = || Account::new(who.clone(), AccountState::default(), Some(fresh("hobbes")));
+    let stored = fresh("hobbes");
+    let account = || Account::new(who.clone(), AccountState::default(), Some(stored.clone()));
     let one = Id::from(1);
     let subjects = [Subject::Login(who.login()), Subject::Id { realm: who.realm(), source: "app", id: &one }];
     for subject in subjects {
@@ -404,6 +405,7 @@ async fn a_hash_that_is_less_than_preferred_is_replaced_after_a_right_password()
     assert_eq!(rig.verify_in(&ctx, "hobbes").await.unwrap(), calvin());
     assert_eq!(record.hash_jobs(), 1, "the attempt has cost what others cost");
     assert!(record.steps().iter().any(|step| step.outcome == "upgraded"));
+    assert_eq!(rig.hashed.stats().memo_entries, 0, "the old hash is of no use");
     let new = rig.stored().await;
     assert!(new.as_str().starts_with("$argon2id$v=19$m=64,t=1,p=1$"));
     assert_eq!(new.scheme(), None);

@@ -56,6 +56,10 @@ fn a_hash_that_is_less_than_preferred_is_to_be_upgraded() {
     check(Preferred::Bcrypt { cost: 5 }, BCRYPT, false);
     check(BCRYPT, ARGON2, true);
     check(ARGON2, BCRYPT, true);
+    // More than enough work, but not the variant.
+    let argon2i =
+        "$argon2i$v=19$m=1024,t=2,p=2$Voqxdo7xPoewdo5RKgWgVA$HBq/btbwpy8Jbb0hNNu6jjvSIF5f6BbKksk4/qdy90w";
+    assert_eq!(outcome(&policy(ARGON2), argon2i, b"hobbes"), Outcome::Match { upgrade: true, step: None });
 }
 
 #[test]

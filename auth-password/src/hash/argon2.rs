@@ -138,3 +138,34 @@ fn text(memory_kib: u32, passes: u32, lanes: u32, salt: &[u8], digest: &[u8]) ->
     let (salt, digest) = (to_base64(salt), to_base64(digest));
     format!("$argon2id$v=19$m={memory_kib},t={passes},p={lanes}${salt}${digest}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_reused_wiped_and_bounded() {
+        let mut work = Workspace::default();
+        let mut kept = |memory_kib| {
+            make_argon2id(memory_kib, 1, 1, b"hobbes", &mut work).unwrap();
+            assert!(work.blocks.iter().all(|block| block.as_ref().iter().all(|word| *word == 0)));
+            work.blocks.len()
+        };
+        assert_eq!(kept(64), 64);
+        assert_eq!(kept(8), 64);
+        assert_eq!(kept(128), 128);
+        assert_eq!(kept(65 * 1024), 0);
+        assert_eq!(kept(8), 8);
+    }
+
+    #[test]
+    fn what_was_in_the_memory_before_does_not_matter() {
+        let mut work = Workspace::default();
+        for memory_kib in [64, 8, 256, 16] {
+            let made = make_argon2id(memory_kib, 2, 1, b"hobbes", &mut work).unwrap();
+            let stored = Argon2Hash::read(&made).unwrap();
+            let fresh = stored.compare(b"hobbes", &Subject::default(), &mut Workspace::default());
+            assert_eq!(fresh.unwrap(), Compared::Same);
+        }
+    }
+}

@@ -11,7 +11,7 @@ pub(crate) mod totp;
 use auth_core::{Error, ErrorKind, Result};
 
 use crate::policy::{Limits, Policy, Preferred};
-use crate::scheme::{Scheme, identify};
+use crate::scheme::{Scheme, Strength, identify};
 
 pub(crate) use argon2::{dummy_argon2id, make_argon2id};
 pub(crate) use bcrypt::{MAX_BCRYPT_BYTES, dummy_bcrypt, make_bcrypt};
@@ -50,6 +50,13 @@ pub enum Outcome {
 #[derive(Default)]
 pub(crate) struct Workspace {
     blocks: Vec<::argon2::Block>,
+}
+
+#[cfg(test)]
+impl Workspace {
+    pub(crate) fn has_memory(&self) -> bool {
+        !self.blocks.is_empty()
+    }
 }
 
 /// What comes of comparing.
@@ -99,6 +106,11 @@ pub(crate) struct Ready {
 impl Ready {
     pub(crate) const fn scheme(&self) -> Scheme {
         self.scheme
+    }
+
+    /// Reports whether comparing is far cheaper than with a hash that is made to be costly.
+    pub(crate) fn is_fast(&self) -> bool {
+        matches!(self.scheme.strength(), Strength::Weak) || matches!(self.scheme, Scheme::Totp)
     }
 
     pub(crate) fn verify(
