@@ -251,7 +251,7 @@ impl Builder {
         let path = ["cache", "kind"];
         let built_in = auth_cache::kinds();
         let factory = if let Some(factory) = self.caches.get(kind) {
-            factory.clone()
+            Arc::clone(factory)
         } else {
             match built_in.iter().find(|known| known.name == kind).map(|known| known.build) {
                 Some(Build::Table(make)) => Arc::new(make),
