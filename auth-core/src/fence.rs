@@ -1,6 +1,7 @@
 //! The fence: one bump voids every answer about a subject, and every load begun before it.
 
-use std::hash::{BuildHasher, Hash};
+use std::fmt::Write as _;
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use foldhash::quality::RandomState;
@@ -79,10 +80,61 @@ pub struct Fence {
 #[derive(Hash)]
 enum Key<'a> {
     Login(&'a str, &'a str),
-    Id(&'a str, &'a str, &'a Id),
-    Object(&'a str, &'a ObjectRef),
+    Id(&'a str, &'a str, Spelled<'a>),
+    Object(&'a str, SpelledObject<'a>),
     Groups(&'a str),
     Realm(&'a str),
+}
+
+/// An id by its text alone: who invalidates the object 42 means it, whether its id was taken for a number or
+/// for a text. Here that costs a spurious miss; keys of answers tell the two apart.
+struct Spelled<'a>(&'a Id);
+
+impl Hash for Spelled<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        match self.0 {
+            Id::Text(text) => text.as_bytes().hash(state),
+            other => {
+                let mut spelled = Spelling { bytes: [0; 40], length: 0 };
+                let _ = write!(spelled, "{other}");
+                spelled.as_bytes().hash(state);
+            }
+        }
+    }
+}
+
+/// An object by the text of its id.
+struct SpelledObject<'a>(&'a ObjectRef);
+
+impl Hash for SpelledObject<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.domain().hash(state);
+        self.0.id().len().hash(state);
+        for part in self.0.id() {
+            Spelled(part).hash(state);
+        }
+    }
+}
+
+/// The text of a number or a UUID, without an allocation. 40 bytes hold either.
+struct Spelling {
+    bytes: [u8; 40],
+    length: usize,
+}
+
+impl Spelling {
+    fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or_default()
+    }
+}
+
+impl std::fmt::Write for Spelling {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        let end = self.length + text.len();
+        self.bytes.get_mut(self.length..end).ok_or(std::fmt::Error)?.copy_from_slice(text.as_bytes());
+        self.length = end;
+        Ok(())
+    }
 }
 
 impl Fence {
@@ -104,9 +156,9 @@ impl Fence {
             Subject::Id { realm, source, id } => {
                 // First the count, then the id: see `with_id`.
                 self.ids.fetch_add(1, Ordering::SeqCst);
-                self.bump(&Key::Id(realm.name(), source, id));
+                self.bump(&Key::Id(realm.name(), source, Spelled(id)));
             }
-            Subject::Object { realm, object } => self.bump(&Key::Object(realm.name(), object)),
+            Subject::Object { realm, object } => self.bump(&Key::Object(realm.name(), SpelledObject(object))),
             Subject::Groups(realm) => self.bump(&Key::Groups(realm.name())),
             Subject::Realm(realm) => self.bump(&Key::Realm(realm.name())),
             Subject::All => {
@@ -139,7 +191,7 @@ impl Fence {
     /// Adds a known id to the stamp of its login, to compare with a stamp that was kept.
     #[must_use]
     pub fn plus_id(&self, stamp: Stamp, who: &Principal) -> Stamp {
-        let id = self.read(&Key::Id(who.realm().name(), who.source(), who.id()));
+        let id = self.read(&Key::Id(who.realm().name(), who.source(), Spelled(who.id())));
         Stamp(stamp.0.wrapping_add(id))
     }
 
@@ -154,7 +206,7 @@ impl Fence {
     #[must_use]
     pub fn access(&self, who: &Principal, object: &ObjectRef) -> Stamp {
         let Stamp(groups) = self.groups(who);
-        Stamp(groups.wrapping_add(self.read(&Key::Object(who.realm().name(), object))))
+        Stamp(groups.wrapping_add(self.read(&Key::Object(who.realm().name(), SpelledObject(object)))))
     }
 
     fn base(&self, realm: &str) -> u64 {

@@ -20,6 +20,19 @@ pub enum Id {
 }
 
 impl Id {
+    /// Takes an id that somebody wrote: a whole number in its only spelling is one, anything else is a text.
+    ///
+    /// ```
+    /// use auth_core::Id;
+    /// assert_eq!(Id::parse("-42"), Id::Int(-42));
+    /// assert_eq!(Id::parse("042"), Id::text("042"));
+    /// ```
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        let number = text.parse::<i64>().ok().filter(|number| number.to_string() == text);
+        number.map_or_else(|| Self::text(text), Self::Int)
+    }
+
     /// Makes a text id.
     #[must_use]
     pub fn text(text: &str) -> Self {

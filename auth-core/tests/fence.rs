@@ -52,6 +52,8 @@ fn an_invalidation_voids_every_kind_of_answer_about_its_subject() {
     let (home, id, calvin, doc) = (realm(), Id::from(1), login("calvin"), object("doc", 1));
     check(&Subject::Login(&calvin), [true; 4]);
     check(&Subject::Id { realm: &home, source: "app", id: &id }, [false, true, true, true]);
+    // However the id is typed: who names it means it.
+    check(&Subject::Id { realm: &home, source: "app", id: &Id::text("1") }, [false, true, true, true]);
     check(&Subject::Groups(&home), [false, false, true, true]);
     check(&Subject::Object { realm: &home, object: &doc }, [false, false, false, true]);
     check(&Subject::Realm(&home), [true; 4]);
@@ -61,12 +63,11 @@ fn an_invalidation_voids_every_kind_of_answer_about_its_subject() {
 #[test]
 fn an_invalidation_leaves_its_neighbors_alone() {
     let (home, elsewhere) = (realm(), realm_with("elsewhere", LoginRule::CaseMapped));
-    let (one, text, two) = (Id::from(1), Id::from("1"), Id::from(2));
+    let (one, two) = (Id::from(1), Id::from(2));
     let there = Login::parse(&elsewhere, "calvin").unwrap();
     check_apart(&Subject::Login(&login("susie")));
     check_apart(&Subject::Login(&there));
     check_apart(&Subject::Id { realm: &home, source: "app", id: &two });
-    check_apart(&Subject::Id { realm: &home, source: "app", id: &text });
     check_apart(&Subject::Id { realm: &home, source: "staff", id: &one });
     check_apart(&Subject::Id { realm: &elsewhere, source: "app", id: &one });
     check_apart(&Subject::Object { realm: &home, object: &object("doc", 2) });
@@ -367,4 +368,23 @@ fn subjects_are_told_apart_by_their_parts_and_not_by_their_text() {
         stamps(&fence, &who, &object("doc", 1)) == before
     });
     assert!(apart.count() >= 2);
+}
+
+#[test]
+fn an_object_is_voided_however_its_id_is_typed() {
+    let realm = realm();
+    let who = auth_testkit::principal("calvin");
+    for (asked, named) in [
+        (Id::Int(42), Id::text("42")),
+        (Id::text("42"), Id::Int(42)),
+        (Id::Int(i64::MIN), Id::text("-9223372036854775808")),
+        (Id::Uuid(7), Id::text("00000000-0000-0000-0000-000000000007")),
+    ] {
+        let fence = Fence::new();
+        let asked = ObjectRef::new("doc", [asked]).unwrap();
+        let named = ObjectRef::new("doc", [named]).unwrap();
+        let before = fence.access(&who, &asked);
+        fence.invalidate(&Subject::Object { realm: &realm, object: &named });
+        assert_ne!(fence.access(&who, &asked), before, "{asked} by {named}");
+    }
 }

@@ -83,8 +83,7 @@ fn with_part(mut parts: Vec<Id>, text: &str) -> Option<Vec<Id>> {
         return None;
     }
     // A number only if that is how the number is written: "007" and "+7" are texts.
-    let number = text.parse::<i64>().ok().filter(|number| number.to_string() == text);
-    parts.push(number.map_or_else(|| Id::text(text), Id::Int));
+    parts.push(Id::parse(text));
     Some(parts)
 }
 

@@ -215,7 +215,7 @@ async fn check_object(
     explain: bool,
 ) -> Result<Reply> {
     let realm = realm(stack, name)?;
-    let object = ObjectRef::new(domain, [Id::from(id)])?;
+    let object = ObjectRef::new(domain, [Id::parse(id)])?;
     if !realm.domains().any(|known| known == domain || known == "*") {
         return Err(Error::new(ErrorKind::Invalid, "no such domain").with("domain", domain));
     }
@@ -467,7 +467,7 @@ async fn group_list(stack: &Stack, name: &str, login: Option<&str>) -> Result<Re
 
 async fn object(stack: &Stack, name: &str, domain: &str, id: &str, add: bool) -> Result<Reply> {
     let (_, directory) = directory(stack, name)?;
-    let object = ObjectRef::new(domain, [Id::from(id)])?;
+    let object = ObjectRef::new(domain, [Id::parse(id)])?;
     let ctx = context(stack);
     let change = if add {
         directory.add_object(&ctx, &object).await?
@@ -487,7 +487,7 @@ async fn right(
 ) -> Result<Reply> {
     let (realm, directory) = directory(stack, name)?;
     let login = Login::parse(realm.id(), login)?;
-    let object = ObjectRef::new(domain, [Id::from(id)])?;
+    let object = ObjectRef::new(domain, [Id::parse(id)])?;
     auth_core::check_name("mode", mode)?;
     let ctx = context(stack);
     let change = if grant {
@@ -539,7 +539,7 @@ fn void(stack: &Stack, about: &About, forget: bool) -> Result<Reply> {
             let (domain, id) = text
                 .split_once(':')
                 .ok_or_else(|| Error::new(ErrorKind::Invalid, "an object is named DOMAIN:ID"))?;
-            Some(ObjectRef::new(domain, [Id::from(id)])?)
+            Some(ObjectRef::new(domain, [Id::parse(id)])?)
         }
         None => None,
     };
