@@ -14,6 +14,7 @@ mod logins;
 mod process;
 mod tables;
 mod vectors;
+mod world;
 
 pub use front::{Nginx, skipped};
 pub use gatepost::{Done, Gatepost, Server};
@@ -22,3 +23,4 @@ pub use logins::{Attempt, People, Person, htpasswd_people, sqlite_people};
 pub use process::stopwatch;
 pub use tables::{break_file, database, restore_file};
 pub use vectors::{Expected, Vector, all_vectors, in_parallel};
+pub use world::{WORLD_QUERIES, load_world, world_htfiles, world_tables, world_toml};

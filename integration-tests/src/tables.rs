@@ -2,18 +2,21 @@
 
 use std::path::Path;
 
-use sqlx::{Connection as _, SqliteConnection};
+use sqlx::{AssertSqlSafe, Connection as _, SqliteConnection};
 
 /// Makes an SQLite database by running statements.
 ///
 /// # Panics
 /// If it can't be made.
-pub fn database(path: &Path, statements: &'static str) {
+pub fn database(path: &Path, statements: &str) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let url = format!("sqlite:{}?mode=rwc", path.display());
         let mut connection = SqliteConnection::connect(&url).await.expect("a new database");
-        sqlx::raw_sql(statements).execute(&mut connection).await.expect("statements of SQLite");
+        sqlx::raw_sql(AssertSqlSafe(statements))
+            .execute(&mut connection)
+            .await
+            .expect("statements of SQLite");
         connection.close().await.expect("a database is written out");
     });
 }
