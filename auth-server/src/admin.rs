@@ -3,7 +3,8 @@
 //! HTTP/1 on a unix socket in the data folder, which belongs to its owner alone. A change made through it
 //! is made by the server's own stack, so the server's next answer has it.
 
-use std::os::unix::fs::PermissionsExt;
+use std::fs::{File, TryLockError};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,28 +34,60 @@ pub(crate) fn socket(data: &Path) -> PathBuf {
     data.join("admin.sock")
 }
 
-/// Opens the socket. A socket that nobody answers on any more is taken over.
+/// The admin socket of a running server. While it is held, no other server runs on the folder.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Opens the socket. What a server that was killed has left behind is taken over.
 ///
 /// # Errors
 /// [`Misconfigured`](ErrorKind::Misconfigured) if a server already runs on this folder, or it can't be made.
-pub(crate) async fn listen(path: &Path) -> Result<UnixListener> {
+pub(crate) fn listen(data: &Path) -> Result<(UnixListener, Socket)> {
     let wrong =
-        |what: &'static str| Error::new(ErrorKind::Misconfigured, what).with("socket", path.display());
-    if UnixStream::connect(path).await.is_ok() {
-        return Err(wrong("a server already runs on this data folder"));
-    }
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(wrong("can't remove the old admin socket").because(error));
+        |what: &'static str| Error::new(ErrorKind::Misconfigured, what).with("folder", data.display());
+    let lock = File::options()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(data.join("server.lock"))
+        .map_err(|error| wrong("can't write to the data folder").with("cause", error))?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(wrong("a server already runs on this data folder")),
+        Err(TryLockError::Error(error)) => {
+            return Err(wrong("can't lock the data folder").with("cause", error));
         }
-        _ => {}
     }
+    let path = socket(data);
     let listener =
-        UnixListener::bind(path).map_err(|error| wrong("can't open the admin socket").because(error))?;
-    // The folder is closed to others already; the socket itself is too.
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
-        .map_err(|error| wrong("can't close the admin socket to others").because(error))?;
-    Ok(listener)
+        bind(data, &path).map_err(|error| wrong("can't open the admin socket").with("cause", error))?;
+    Ok((listener, Socket { path, _lock: lock }))
+}
+
+/// Binds where nobody else gets to, and moves the socket to its place once it is closed to others.
+fn bind(data: &Path, path: &Path) -> std::io::Result<UnixListener> {
+    // A shorter path than the socket's own: the system takes about a hundred bytes.
+    let room = data.join(".adm");
+    let _ = std::fs::remove_dir_all(&room);
+    std::fs::DirBuilder::new().mode(0o700).create(&room)?;
+    let inside = room.join("s");
+    let bound = UnixListener::bind(&inside).and_then(|listener| {
+        std::fs::set_permissions(&inside, std::fs::Permissions::from_mode(0o600))?;
+        std::fs::rename(&inside, path)?;
+        Ok(listener)
+    });
+    let _ = std::fs::remove_dir_all(&room);
+    bound
 }
 
 /// The routes of the admin socket.
@@ -69,8 +102,26 @@ async fn command(State(stack): State<Arc<Stack>>, Json(command): Json<Command>) 
 }
 
 /// Connects to the running server; nothing if none runs on this data folder.
-pub(crate) async fn connect(data: &Path) -> Option<UnixStream> {
-    UnixStream::connect(socket(data)).await.ok()
+///
+/// # Errors
+/// [`Misconfigured`](ErrorKind::Misconfigured) if others may write to the folder: it would not be known who
+/// gets to see the passwords. [`Unavailable`](ErrorKind::Unavailable) if there is a server that can't be reached.
+pub(crate) async fn connect(data: &Path) -> Result<Option<UnixStream>> {
+    let path = socket(data);
+    match std::fs::symlink_metadata(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        _ => auth_stack::check_data_folder(data)?,
+    }
+    match UnixStream::connect(&path).await {
+        Ok(stream) => Ok(Some(stream)),
+        Err(error) => match error.kind() {
+            // A server that was killed leaves its socket behind.
+            std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => Ok(None),
+            _ => Err(Error::new(ErrorKind::Unavailable, "can't reach the running server")
+                .with("socket", path.display())
+                .with("cause", error)),
+        },
+    }
 }
 
 /// Has the running server run a command.

@@ -114,6 +114,34 @@ pub(crate) enum Command {
     },
 }
 
+impl Command {
+    /// Reports whether the command changes something: in a store, or in a server's memory.
+    pub(crate) const fn changes(&self) -> bool {
+        match self {
+            Self::CheckPassword { .. }
+            | Self::CheckGroup { .. }
+            | Self::CheckObject { .. }
+            | Self::UserList { .. }
+            | Self::UserShow { .. }
+            | Self::GroupList { .. }
+            | Self::CacheStats
+            | Self::Sources { .. } => false,
+            Self::UserAdd { .. }
+            | Self::UserPasswd { .. }
+            | Self::UserLock { .. }
+            | Self::UserDelete { .. }
+            | Self::UserImport { .. }
+            | Self::GroupAdd { .. }
+            | Self::GroupRemove { .. }
+            | Self::ObjectAdd { .. }
+            | Self::ObjectDelete { .. }
+            | Self::ObjectGrant { .. }
+            | Self::ObjectRevoke { .. }
+            | Self::CacheVoid { .. } => true,
+        }
+    }
+}
+
 /// How a new user proves who they are.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Credential {

@@ -31,7 +31,14 @@ const UNKNOWN: u8 = 3;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let quiet = if matches!(cli.command, Verb::Serve) { "info" } else { "error" };
-    let filter = EnvFilter::try_from_env("GATEPOST_LOG").unwrap_or_else(|_| EnvFilter::new(quiet));
+    let filter = match log_filter(quiet) {
+        Ok(filter) => filter,
+        Err(error) => {
+            let reply = refused(&error);
+            output::print(&reply, cli.json);
+            return ExitCode::from(reply.exit);
+        }
+    };
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
     let runtime = match &cli.command {
         // One question needs no pool of threads.
@@ -44,6 +51,18 @@ fn main() -> ExitCode {
     };
     output::print(&reply, cli.json);
     ExitCode::from(reply.exit)
+}
+
+/// What is logged: what the environment says, or else what `quiet` does.
+fn log_filter(quiet: &str) -> Result<EnvFilter> {
+    let Some(wanted) = std::env::var_os("GATEPOST_LOG").filter(|wanted| !wanted.is_empty()) else {
+        return Ok(EnvFilter::new(quiet));
+    };
+    let wanted = wanted.to_str().and_then(|wanted| EnvFilter::builder().parse(wanted).ok());
+    wanted.ok_or_else(|| {
+        let message = "environment GATEPOST_LOG: this is no filter such as info or gatepost::audit=off";
+        Error::new(ErrorKind::Misconfigured, message)
+    })
 }
 
 /// The reply if there is no stack to ask: configuration and input are the caller's to mend.
@@ -67,8 +86,7 @@ async fn run(cli: &Cli) -> Result<Reply> {
     let nothing = Reply { exit: 0, rows: Vec::new() };
     match &cli.command {
         Verb::Serve => {
-            let (stack, first_start) = builder(cli).build_for_server().await?;
-            serve::serve(stack, first_start).await?;
+            serve::serve(builder(cli).build_for_server().await?).await?;
             Ok(nothing)
         }
         Verb::Hash(args) => {
@@ -97,6 +115,7 @@ async fn run(cli: &Cli) -> Result<Reply> {
         }
         Verb::Config(ConfigVerb::Check { probe }) => {
             let stack = builder(cli).build().await?;
+            serve::front(&stack)?;
             if *probe {
                 return Ok(ops::run(&stack, Command::Sources { probe: true }).await);
             }
@@ -104,10 +123,22 @@ async fn run(cli: &Cli) -> Result<Reply> {
         }
         verb => {
             let command = command(verb)?;
-            if !cli.local
-                && let Some(stream) = admin::connect(&builder(cli).data_folder()?).await
-            {
-                return admin::ask(stream, &command).await;
+            // Before anything else: a configuration that can't be is told even where a server runs.
+            builder(cli).load()?;
+            let server = match builder(cli).data_folder() {
+                Ok(data) => admin::connect(&data).await?,
+                // Without a data folder there is no server; whether a stack can do without is for it to say.
+                Err(_) => None,
+            };
+            if let Some(stream) = server {
+                if !cli.local {
+                    return admin::ask(stream, &command).await;
+                }
+                if command.changes() {
+                    let message = "a server runs on this data folder: without --local the change is made \
+                                   there, and its next answer has it";
+                    return Err(Error::new(ErrorKind::Invalid, message));
+                }
             }
             let stack = builder(cli).build().await?;
             Ok(ops::run(&stack, command).await)

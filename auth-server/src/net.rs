@@ -2,13 +2,14 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::ConnectInfo;
 use hyper::body::Incoming;
+use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Semaphore, watch};
@@ -24,6 +25,8 @@ const HEADERS: usize = 64;
 const HEAD_TIME: Duration = Duration::from_secs(15);
 /// How long requests may go on after the server was told to stop.
 const GRACE: Duration = Duration::from_secs(4);
+/// How long an answer may take to leave after that.
+const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// Serves TCP until told to stop; then lets requests finish.
 pub(crate) async fn tcp(listener: TcpListener, router: Router, stop: watch::Receiver<bool>) {
@@ -51,8 +54,7 @@ where
     A: Future<Output = std::io::Result<(S, Option<SocketAddr>)>>,
 {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
-    let graceful = GracefulShutdown::new();
-    let mut http = hyper::server::conn::http1::Builder::new();
+    let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIME).max_buf_size(HEAD).max_headers(HEADERS);
     loop {
         let next = async {
@@ -63,28 +65,131 @@ where
             next = next => next,
             _ = stop.wait_for(|stop| *stop) => break,
         };
-        let (stream, peer) = match accepted {
-            Ok(connection) => connection,
+        match accepted {
+            Ok((stream, peer)) => {
+                let held = hold(http.clone(), stream, peer, router.clone(), stop.clone());
+                tokio::spawn(async move {
+                    held.await;
+                    drop(place);
+                });
+            }
             Err(error) => {
                 // Out of file descriptors, most likely: wait for some to come back.
                 tracing::warn!(%error, "can't accept a connection");
                 tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
             }
-        };
-        let router = router.clone();
-        let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
-            if let Some(peer) = peer {
-                request.extensions_mut().insert(ConnectInfo(peer));
-            }
-            router.clone().oneshot(request.map(axum::body::Body::new))
-        });
-        let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
-        tokio::spawn(async move {
-            let _place = place;
-            // A connection that breaks is the client's affair.
-            let _ = connection.await;
-        });
+        }
     }
-    let _ = tokio::time::timeout(GRACE, graceful.shutdown()).await;
+    // Every place is free when every connection has ended.
+    let all = u32::try_from(CONNECTIONS).unwrap_or(u32::MAX);
+    let _ = tokio::time::timeout(GRACE, places.acquire_many(all)).await;
+}
+
+/// Serves one connection. When the server stops, a request that was begun is finished, and a connection
+/// without one is closed.
+async fn hold<S>(
+    http: http1::Builder,
+    stream: S,
+    peer: Option<SocketAddr>,
+    router: Router,
+    mut stop: watch::Receiver<bool>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let busy = Arc::new(AtomicUsize::new(0));
+    let requests = Arc::clone(&busy);
+    let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
+        if let Some(peer) = peer {
+            request.extensions_mut().insert(ConnectInfo(peer));
+        }
+        let (router, requests) = (router.clone(), Arc::clone(&requests));
+        requests.fetch_add(1, Ordering::SeqCst);
+        async move {
+            let answer = router.oneshot(request.map(axum::body::Body::new)).await;
+            requests.fetch_sub(1, Ordering::SeqCst);
+            answer
+        }
+    });
+    let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
+    // How a connection breaks is the client's affair.
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        _ = stop.wait_for(|stop| *stop) => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    // An answer may still be on its way out; half of a request's head is no request.
+    if tokio::time::timeout(LAST_WORDS, connection.as_mut()).await.is_err() && busy.load(Ordering::SeqCst) > 0
+    {
+        let _ = tokio::time::timeout(GRACE, connection).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    async fn started(router: Router) -> (SocketAddr, watch::Sender<bool>, tokio::task::JoinHandle<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = watch::channel(false);
+        (address, stop, tokio::spawn(tcp(listener, router, stopped)))
+    }
+
+    async fn send(address: SocketAddr, text: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(text.as_bytes()).await.unwrap();
+        stream
+    }
+
+    async fn rest(mut stream: TcpStream) -> String {
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.unwrap();
+        text
+    }
+
+    #[tokio::test]
+    #[expect(clippy::disallowed_methods, reason = "real sockets live in real time")]
+    async fn stopping_does_not_wait_for_connections_without_a_request() {
+        let (address, stop, served) = started(Router::new().route("/", get(|| async { "ok" }))).await;
+        let mut idle = send(address, "GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        let mut byte = [0; 1];
+        idle.read_exact(&mut byte).await.unwrap();
+        let half = send(address, "GET / HT").await;
+        let silent = send(address, "").await;
+        let began = Instant::now();
+        stop.send(true).unwrap();
+        served.await.unwrap();
+        assert!(began.elapsed() < GRACE / 2, "{:?}", began.elapsed());
+        assert!(rest(idle).await.ends_with("ok"));
+        assert_eq!((rest(half).await, rest(silent).await), (String::new(), String::new()));
+        assert!(TcpStream::connect(address).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn stopping_lets_a_request_finish() {
+        let (begun, mut has_begun) = tokio::sync::mpsc::channel(1);
+        let go_on = Arc::new(tokio::sync::Notify::new());
+        let wait = Arc::clone(&go_on);
+        let slow = get(move || async move {
+            begun.send(()).await.unwrap();
+            wait.notified().await;
+            "done"
+        });
+        let (address, stop, served) = started(Router::new().route("/", slow)).await;
+        let stream = send(address, "GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        has_begun.recv().await.unwrap();
+        stop.send(true).unwrap();
+        // Longer than a connection without a request gets.
+        tokio::time::sleep(LAST_WORDS * 2).await;
+        go_on.notify_one();
+        let answer = rest(stream).await;
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("done"), "{answer}");
+        served.await.unwrap();
+    }
 }

@@ -67,7 +67,8 @@ fn realm<'a>(stack: &'a Stack, name: &str) -> Result<&'a Arc<Realm>> {
 fn directory<'a>(stack: &'a Stack, name: &str) -> Result<(&'a Arc<Realm>, &'a Arc<Fenced>)> {
     let realm = realm(stack, name)?;
     let directory = stack.directory(name).ok_or_else(|| {
-        Error::new(ErrorKind::Unsupported, "no source of this realm can be written to").with("realm", name)
+        // What is asked for can't be had in this configuration: wrong use, not an outage.
+        Error::new(ErrorKind::Invalid, "no source of this realm can be written to").with("realm", name)
     })?;
     Ok((realm, directory))
 }
@@ -422,7 +423,8 @@ async fn user_import(stack: &Stack, name: &str, file: &Secret) -> Result<Reply> 
     }
     let (mut added, mut present) = (0_u64, Vec::new());
     for user in &users {
-        match directory.add_user(&context(stack), user).await? {
+        let change = directory.add_user(&context(stack), user).await;
+        match change.map_err(|error| error.with("added before", added))? {
             Change::Done => added += 1,
             Change::Unchanged | Change::NotFound => present.push(user.login.as_str()),
         }
@@ -534,7 +536,7 @@ fn void(stack: &Stack, about: &About, forget: bool) -> Result<Reply> {
         Some(user) => Some(Login::parse(realm(stack, name)?.id(), user)?),
         None => None,
     };
-    let object = match &about.object {
+    let objects = match &about.object {
         Some(text) => {
             let (domain, id) = text
                 .split_once(':')
@@ -547,14 +549,14 @@ fn void(stack: &Stack, about: &About, forget: bool) -> Result<Reply> {
         apply(&Subject::All);
         done.push("all");
     }
-    if login.is_some() || object.is_some() || about.group.is_some() || about.realm.is_some() {
+    if login.is_some() || !objects.is_empty() || about.group.is_some() || about.realm.is_some() {
         let id = realm(stack, name)?.id();
         if let Some(login) = &login {
             apply(&Subject::Login(login));
             done.push("user");
         }
-        if let Some(object) = &object {
-            apply(&Subject::Object { realm: id, object });
+        if !objects.is_empty() {
+            objects.iter().for_each(|object| apply(&Subject::Object { realm: id, object }));
             done.push("object");
         }
         if about.group.is_some() {

@@ -12,18 +12,15 @@ pub(crate) fn print(reply: &Reply, json: bool) {
         if json {
             line(&row.to_string());
         } else if let Some(error) = row.get("error") {
-            let message = row.get("message").and_then(Value::as_str).unwrap_or_default();
-            note(&format!(
-                "gatepost: {}",
-                if message.is_empty() { shown(error) } else { message.to_owned() }
-            ));
+            let message = row.get("message").filter(|message| message.as_str() != Some(""));
+            note(&format!("gatepost: {}", shown(message.unwrap_or(error))));
             steps(row);
         } else {
             line(&in_words(row));
             steps(row);
         }
-        if let Some(warning) = row.get("warning").and_then(Value::as_str) {
-            note(&format!("gatepost: warning: {warning}"));
+        if let Some(warning) = row.get("warning") {
+            note(&format!("gatepost: warning: {}", shown(warning)));
         }
     }
 }
@@ -73,11 +70,18 @@ fn steps(row: &Value) {
     }
 }
 
+/// A value for a person's eyes. Nothing that a store or a caller wrote gets to steer the terminal.
 fn shown(value: &Value) -> String {
     match value {
-        Value::String(text) => text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect(),
+        Value::String(text) => text.chars().map(|c| if steers(c) { '\u{fffd}' } else { c }).collect(),
         Value::Array(list) if list.is_empty() => "none".to_owned(),
         Value::Array(list) => list.iter().map(shown).collect::<Vec<_>>().join(" "),
+        Value::Object(_) => shown(&Value::String(value.to_string())),
         other => other.to_string(),
     }
+}
+
+/// Control characters, and those that turn the direction of a line.
+fn steers(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

@@ -1,5 +1,7 @@
 //! `gatepost print`: snippets for the software in front, which the tests run as they are.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
 use auth_stack::Config;
 
 use crate::cli::PrintVerb;
@@ -7,7 +9,16 @@ use crate::cli::PrintVerb;
 /// Makes the snippet.
 pub(crate) fn snippet(what: PrintVerb, config: &Config) -> String {
     match what {
-        PrintVerb::Nginx => nginx(&config.server.listen.to_string()),
+        PrintVerb::Nginx => nginx(&reached(config.server.listen).to_string()),
+    }
+}
+
+/// Where a server that listens everywhere is reached from the same machine.
+fn reached(listen: SocketAddr) -> SocketAddr {
+    match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => (Ipv4Addr::LOCALHOST, listen.port()).into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => (Ipv6Addr::LOCALHOST, listen.port()).into(),
+        _ => listen,
     }
 }
 

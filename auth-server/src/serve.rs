@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use auth_core::{Ctx, Directory, Error, ErrorKind, Login, NewUser, Password, Realm, Result};
 use auth_http::FrontConfig;
-use auth_stack::{ServerConfig, Stack};
+use auth_stack::Stack;
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -32,10 +32,11 @@ impl auth_http::Realms for Realms {
 }
 
 /// Serves until SIGTERM or SIGINT, then finishes what was begun, within 5 s.
-pub(crate) async fn serve(stack: Stack, first_start: bool) -> Result<()> {
+pub(crate) async fn serve(stack: Stack) -> Result<()> {
     let stack = Arc::new(stack);
     let config = stack.config().server.clone();
-    let unix_listener = admin::listen(&admin::socket(stack.data())).await?;
+    let front = front(&stack)?;
+    let (unix_listener, admin_socket) = admin::listen(stack.data())?;
     let listener = TcpListener::bind(config.listen).await.map_err(|error| {
         Error::new(ErrorKind::Misconfigured, format!("can't listen on {}: {error}", config.listen))
     })?;
@@ -46,8 +47,7 @@ pub(crate) async fn serve(stack: Stack, first_start: bool) -> Result<()> {
     let mut terminate = on_signal(SignalKind::terminate())?;
     let mut interrupt = on_signal(SignalKind::interrupt())?;
 
-    let credentials = if first_start { first_user(&stack).await? } else { None };
-    let front = front(&config)?;
+    let credentials = first_user(&stack).await?;
     let realms = Arc::new(Realms(Arc::clone(&stack)));
     let router =
         auth_http::router(realms, front, Arc::clone(stack.clock())).merge(operation(Arc::clone(&stack)));
@@ -66,17 +66,23 @@ pub(crate) async fn serve(stack: Stack, first_start: bool) -> Result<()> {
     tracing::info!("stopping");
     let _ = stop.send(true);
     let _ = tokio::join!(http, socket);
-    let _ = std::fs::remove_file(admin::socket(stack.data()));
+    drop(admin_socket);
     Ok(())
 }
 
-fn front(config: &ServerConfig) -> Result<FrontConfig> {
+/// The settings of the front; naming the place of what is wrong with them.
+pub(crate) fn front(stack: &Stack) -> Result<FrontConfig> {
+    let config = &stack.config().server;
+    let wrong = |path: &[&str], error: &Error| stack.origins().wrong(path, error.message());
     let mut front = FrontConfig::new(&config.realm).with_limit(config.limit.0);
     for (host, realm) in &config.hosts {
-        front = front.with_host(host, realm)?;
+        let path = ["server", "hosts", host.as_str()];
+        front = front.with_host(host, realm).map_err(|error| wrong(&path, &error))?;
     }
-    for proxy in &config.trusted_proxies {
-        front = front.with_trusted_proxy(proxy)?;
+    for (at, proxy) in config.trusted_proxies.iter().enumerate() {
+        let at = at.to_string();
+        let path = ["server", "trusted_proxies", at.as_str()];
+        front = front.with_trusted_proxy(proxy).map_err(|error| wrong(&path, &error))?;
     }
     Ok(front)
 }
@@ -85,11 +91,14 @@ fn on_signal(kind: SignalKind) -> Result<tokio::signal::unix::Signal> {
     signal(kind).map_err(|error| Error::new(ErrorKind::Internal, "can't listen for signals").because(error))
 }
 
-/// Makes the administrator of an embedded store that was just made, and returns the password.
+/// Makes the administrator of an embedded store that nobody is in yet, and returns the password. Whether the
+/// store was just made does not matter: a first start may have failed, or another command have made it.
 async fn first_user(stack: &Stack) -> Result<Option<String>> {
-    let (Some(realm), Some(directory)) = (stack.realm("default"), stack.directory("default")) else {
+    let name = &stack.config().server.realm;
+    let (Some(realm), Some(directory)) = (stack.realm(name), stack.directory(name)) else { return Ok(None) };
+    if !stack.is_embedded() || !directory.users(&Ctx::new(), realm.id(), None, 1).await?.is_empty() {
         return Ok(None);
-    };
+    }
     let mut random = [0; 15];
     getrandom::fill(&mut random).map_err(|error| {
         Error::new(ErrorKind::Internal, "the system gives no random numbers").with("cause", error)

@@ -1,14 +1,22 @@
 //! What can be configured, with its defaults.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use auth_cache::Ttls;
 use auth_core::LoginRule;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use crate::secret::shown_url;
+
 /// The whole configuration. Unknown keys are refused everywhere.
-#[derive(Debug, Clone, Default, Deserialize)]
+///
+/// `Debug` shows no settings of a source, since they may hold secrets.
+#[derive(Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// The folder for the embedded store, the keys and the admin socket.
@@ -25,8 +33,24 @@ pub struct Config {
     pub server: ServerConfig,
 }
 
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { data, source, cache, realm, password, server } = self;
+        f.debug_struct("Config")
+            .field("data", data)
+            .field("source", &source.keys().collect::<Vec<_>>())
+            .field("cache", cache)
+            .field("realm", realm)
+            .field("password", password)
+            .field("server", server)
+            .finish()
+    }
+}
+
 /// `[cache]`
-#[derive(Debug, Clone, Deserialize)]
+///
+/// `Debug` shows no password of the url.
+#[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CacheConfig {
     /// The kind: `ttl` unless set.
@@ -35,7 +59,7 @@ pub struct CacheConfig {
     pub url: Option<String>,
     /// What every key in a shared cache begins with.
     pub prefix: String,
-    /// Entries per source and kind of answer.
+    /// Entries per source and kind of answer, 1 to 16,777,216.
     pub size: usize,
     /// Lifetimes: one for all, or one for each kind of answer.
     pub ttl: TtlConfig,
@@ -53,19 +77,29 @@ impl Default for CacheConfig {
     }
 }
 
-/// `cache.ttl`: a single lifetime, or a table of them.
-#[derive(Debug, Clone, Default)]
-pub struct TtlConfig {
-    /// Sets account, accepted and groups, and caps the rest.
-    pub all: Option<Duration>,
-    /// The lifetimes that were set one by one.
-    pub each: EachTtl,
+impl fmt::Debug for CacheConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kind, url, prefix, size, ttl } = self;
+        f.debug_struct("CacheConfig")
+            .field("kind", kind)
+            .field("url", &url.as_deref().map(shown_url))
+            .field("prefix", prefix)
+            .field("size", size)
+            .field("ttl", ttl)
+            .finish()
+    }
 }
+
+/// `cache.ttl`: a single lifetime, which is `all`, or a table of them.
+#[derive(Debug, Clone, Default)]
+pub struct TtlConfig(pub EachTtl);
 
 /// `[cache.ttl]`
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EachTtl {
+    /// Of accounts, verified passwords and groups, unless they are set one by one; caps the rest.
+    pub all: Option<Span>,
     /// Of an account.
     pub account: Option<Span>,
     /// Of a verified password.
@@ -84,20 +118,48 @@ pub struct EachTtl {
     pub token: Option<Span>,
 }
 
+impl EachTtl {
+    /// Puts what is set in place of the defaults.
+    #[must_use]
+    pub fn over(&self, defaults: Ttls) -> Ttls {
+        let Self { all, account, accepted, groups, allow, deny, unknown, not_found, token } = self;
+        let first = all.map_or(defaults, |Span(all)| defaults.with_ttl(all));
+        // What was set one by one stands, but nothing of the rest outlives `all`.
+        let set = |span: &Option<Span>, other| span.map_or(other, |Span(ttl)| ttl);
+        let most = all.map_or(Duration::MAX, |Span(all)| all);
+        Ttls {
+            account: set(account, first.account),
+            accepted: set(accepted, first.accepted),
+            groups: set(groups, first.groups),
+            allow: set(allow, first.allow).min(most),
+            deny: set(deny, first.deny).min(most),
+            unknown: set(unknown, first.unknown).min(most),
+            not_found: set(not_found, first.not_found).min(most),
+            token: set(token, first.token).min(most),
+        }
+    }
+}
+
 impl<'de> Deserialize<'de> for TtlConfig {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        use serde::de::Error as _;
-        match toml::Value::deserialize(deserializer)? {
-            toml::Value::Table(table) => {
-                let each = EachTtl::deserialize(table).map_err(|error| D::Error::custom(error.message()))?;
-                Ok(Self { all: None, each })
+        struct OneOrMany;
+        impl<'de> Visitor<'de> for OneOrMany {
+            type Value = TtlConfig;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a time such as \"60s\", or a table of times")
             }
-            single => {
-                let Span(all) =
-                    Span::deserialize(single).map_err(|error| D::Error::custom(error.message()))?;
-                Ok(Self { all: Some(all), each: EachTtl::default() })
+            fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<TtlConfig, E> {
+                self.visit_str(&number.to_string())
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<TtlConfig, E> {
+                let all = Some(Span::read(text)?);
+                Ok(TtlConfig(EachTtl { all, ..EachTtl::default() }))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<TtlConfig, A::Error> {
+                EachTtl::deserialize(MapAccessDeserializer::new(map)).map(TtlConfig)
             }
         }
+        deserializer.deserialize_any(OneOrMany)
     }
 }
 
@@ -335,7 +397,7 @@ impl Default for ServerConfig {
 pub struct Span(pub Duration);
 
 impl Span {
-    /// The longest that may be set: a hundred years is a slip of the pen.
+    /// The longest that may be set: more is a slip of the pen.
     const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
 
     fn parse(text: &str) -> Option<Self> {
@@ -354,24 +416,30 @@ impl Span {
     }
 }
 
+impl Span {
+    fn read<E: serde::de::Error>(text: &str) -> Result<Self, E> {
+        Self::parse(text).ok_or_else(|| {
+            E::custom(format!("`{text}` is not a time: use ms, s, m, h or d, as in \"60s\", up to 366d"))
+        })
+    }
+}
+
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        use serde::de::Error as _;
-        let text = match toml::Value::deserialize(deserializer)? {
-            toml::Value::Integer(number) => number.to_string(),
-            toml::Value::String(text) => text,
-            other => {
-                return Err(D::Error::custom(format!(
-                    "expected a time such as \"60s\", not a {}",
-                    other.type_str()
-                )));
+        struct Time;
+        impl Visitor<'_> for Time {
+            type Value = Span;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a time such as \"60s\"")
             }
-        };
-        Self::parse(&text).ok_or_else(|| {
-            D::Error::custom(format!(
-                "`{text}` is not a time: use ms, s, m, h or d, as in \"60s\", up to 366d"
-            ))
-        })
+            fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<Span, E> {
+                self.visit_str(&number.to_string())
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Span, E> {
+                Span::read(text)
+            }
+        }
+        deserializer.deserialize_any(Time)
     }
 }
 

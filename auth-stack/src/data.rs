@@ -11,13 +11,14 @@ use auth_core::{Error, ErrorKind, Result};
 /// [`Misconfigured`](ErrorKind::Misconfigured) if there is neither a setting nor a home.
 pub(crate) fn folder(configured: Option<&Path>, environment: &BTreeMap<String, String>) -> Result<PathBuf> {
     let given = |name: &str| environment.get(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    if let Some(folder) = given("GATEPOST_DATA").or_else(|| configured.map(Path::to_owned)) {
-        return Ok(folder);
+    if let Some(folder) = configured {
+        return Ok(folder.to_owned());
     }
-    if is_root() {
+    if user() == Some(0) {
         return Ok(PathBuf::from("/var/lib/gatepost"));
     }
     given("XDG_DATA_HOME")
+        .filter(|folder| folder.is_absolute())
         .or_else(|| given("HOME").map(|home| home.join(".local/share")))
         .map(|base| base.join("gatepost"))
         .ok_or_else(|| {
@@ -28,13 +29,11 @@ pub(crate) fn folder(configured: Option<&Path>, environment: &BTreeMap<String, S
         })
 }
 
-/// Makes the folder, for its owner only, if it is not there.
+/// Makes the folder, for its owner only, if it is not there, and checks that it is ours alone to write to.
 ///
 /// # Errors
 /// [`Misconfigured`](ErrorKind::Misconfigured) if it can't be made or others may write to it.
 pub(crate) fn prepare(folder: &Path) -> Result<()> {
-    let wrong =
-        |what: &'static str| Error::new(ErrorKind::Misconfigured, what).with("folder", folder.display());
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
@@ -42,9 +41,23 @@ pub(crate) fn prepare(folder: &Path) -> Result<()> {
         use std::os::unix::fs::DirBuilderExt;
         builder.mode(0o700);
     }
-    builder.create(folder).map_err(|error| wrong("can't make the data folder").because(error))?;
-    let found =
-        std::fs::metadata(folder).map_err(|error| wrong("can't read the data folder").because(error))?;
+    builder.create(folder).map_err(|error| {
+        Error::new(ErrorKind::Misconfigured, "can't make the data folder")
+            .with("folder", folder.display())
+            .with("cause", error)
+    })?;
+    check(folder)
+}
+
+/// Checks that nobody but its owner writes to a data folder, and that its owner is who runs this.
+///
+/// # Errors
+/// [`Misconfigured`](ErrorKind::Misconfigured) if it is not so.
+pub fn check(folder: &Path) -> Result<()> {
+    let wrong =
+        |what: &'static str| Error::new(ErrorKind::Misconfigured, what).with("folder", folder.display());
+    let found = std::fs::metadata(folder)
+        .map_err(|error| wrong("can't read the data folder").with("cause", error))?;
     if !found.is_dir() {
         return Err(wrong("the data folder is no folder"));
     }
@@ -54,18 +67,35 @@ pub(crate) fn prepare(folder: &Path) -> Result<()> {
         if found.mode() & 0o022 != 0 {
             return Err(wrong("others may write to the data folder; make its mode 0700"));
         }
+        match user() {
+            Some(user) if user == found.uid() => {}
+            // Root may look after somebody else's server; what is written then belongs to root.
+            Some(0) => tracing::warn!(folder = %folder.display(), "the data folder is not root's"),
+            Some(_) => return Err(wrong("the data folder belongs to somebody else")),
+            None => {}
+        }
     }
     Ok(())
 }
 
-#[cfg(unix)]
-fn is_root() -> bool {
-    use std::os::unix::fs::MetadataExt;
-    // The owner of our own process's folder in /proc; elsewhere, no.
-    std::fs::metadata("/proc/self").is_ok_and(|found| found.uid() == 0)
+/// Whether people beside the owner and the group may write to a file.
+pub(crate) fn others_may_write(file: &std::fs::File) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        file.metadata().is_ok_and(|found| found.is_file() && found.mode() & 0o002 != 0)
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = file;
+        false
+    }
 }
 
-#[cfg(not(unix))]
-fn is_root() -> bool {
-    false
+/// The user that this process acts as, where the system tells.
+fn user() -> Option<u32> {
+    // Not the owner of /proc/self: that is root's if the program's file can't be read by its user.
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let ids = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    ids.split_whitespace().nth(1)?.parse().ok()
 }

@@ -1,6 +1,7 @@
 #![forbid(unsafe_code)]
 #![doc = include_str!("../README.md")]
 
+mod assembly;
 mod audit;
 mod builder;
 mod clock;
@@ -8,6 +9,10 @@ mod config;
 mod data;
 mod load;
 mod nearest;
+mod origins;
+mod resolver;
+mod secret;
+mod settings;
 mod source;
 mod stack;
 
@@ -19,6 +24,8 @@ pub use config::{
     PasswordConfig, PreferredScheme, RealmConfig, RoleName, Rule, ServerConfig, SourceCommon, Span,
     TtlConfig,
 };
-pub use load::{Loaded, Origins};
+pub use data::check as check_data_folder;
+pub use load::Loaded;
+pub use origins::Origins;
 pub use source::{AsyncOpen, Fault, Opening, Passwords, Provides, SourceKind};
 pub use stack::{SourceReport, Stack};

@@ -14,7 +14,7 @@ use auth_store_file::{FileConfig, FileStore};
 use auth_store_sql::{SqlConfig, SqlStore};
 use serde::de::DeserializeOwned;
 
-use crate::load::Origins;
+use crate::origins::Origins;
 
 /// What a kind of source is given to open one: its name and settings, the clock and the data folder.
 #[derive(Debug)]

@@ -11,11 +11,13 @@ use auth_core::{
     Password, Realm, Result, Subject,
 };
 use auth_password::{Hasher, HasherStats, Quality};
+use futures_util::future::{Either, join_all, select};
 
 use crate::audit::LogAudit;
 use crate::builder::Builder;
 use crate::config::Config;
 use crate::load::Loaded;
+use crate::origins::Origins;
 use crate::source::{Passwords, Provides};
 
 /// A source as the stack holds it.
@@ -25,6 +27,7 @@ pub(crate) struct Source {
     pub(crate) provides: Provides,
     pub(crate) health: Arc<Health>,
     pub(crate) used: bool,
+    pub(crate) limit: Duration,
 }
 
 /// A cache of the stack.
@@ -61,6 +64,7 @@ pub struct Stack {
     pub(crate) config: Config,
     pub(crate) loaded: Loaded,
     pub(crate) data: PathBuf,
+    pub(crate) embedded: bool,
 }
 
 /// A source as operators see it.
@@ -141,6 +145,18 @@ impl Stack {
         &self.clock
     }
 
+    /// Reports whether no source was configured, so that the stack has made its own, in the data folder.
+    #[must_use]
+    pub const fn is_embedded(&self) -> bool {
+        self.embedded
+    }
+
+    /// Returns where the parts of the configuration came from, to name the place in errors.
+    #[must_use]
+    pub const fn origins(&self) -> &Origins {
+        &self.loaded.origins
+    }
+
     /// Returns the data folder.
     #[must_use]
     pub fn data(&self) -> &Path {
@@ -216,14 +232,24 @@ impl Stack {
         self.fence.invalidate(subject);
     }
 
-    /// Asks every source a question that it must be able to answer, and reports.
+    /// Asks every source, at the same time, a question that it must be able to answer, and reports. What
+    /// came of it is in [`SourceReport::fault`] as well: one unreadable record turns no source down, but is
+    /// no good answer either.
     pub async fn probe(&self) -> Vec<SourceReport> {
-        for (name, source) in &self.sources {
+        let asked = join_all(self.sources.iter().map(|(name, source)| async move {
             let began = self.clock.now();
-            let asked = self.probe_source(name, source).await;
-            source.health.note(asked.err().as_ref(), self.clock.now().since(began), &*self.clock);
-        }
-        self.sources()
+            let question = std::pin::pin!(self.probe_source(name, source));
+            let answer = match select(question, self.clock.sleep_until(began + source.limit)).await {
+                Either::Left((answer, _)) => answer,
+                Either::Right(_) => Err(Error::new(ErrorKind::Timeout, "no answer in time")),
+            };
+            let fault = answer.err().map(|error| error.at(name.as_str()));
+            source.health.note(fault.as_ref(), self.clock.now().since(began), &*self.clock);
+            fault
+        }));
+        let faults = asked.await;
+        let reports = self.sources().into_iter().zip(faults);
+        reports.map(|(report, fault)| SourceReport { fault: report.fault.or(fault), ..report }).collect()
     }
 
     async fn probe_source(&self, name: &str, source: &Source) -> Result<()> {
@@ -231,36 +257,32 @@ impl Stack {
         const NOBODY: &str = "gatepost-probe";
         let realm = auth_core::RealmId::new("probe", LoginRule::Exact)?;
         let login = Login::parse(&realm, NOBODY)?;
-        let ctx = Ctx::new().with_deadline(self.clock.now() + Duration::from_secs(5));
-        let ask = async {
-            match &source.provides.passwords {
-                Some(Passwords::Shows(store)) => store.account(&ctx, &login).await.map(drop)?,
-                Some(Passwords::Decides(store)) => match store.account(&ctx, &login).await {
-                    Err(error) if error.kind() == ErrorKind::Unsupported => {}
-                    other => other.map(drop)?,
-                },
-                None => {}
-            }
-            let info = auth_core::SourceInfo::new(name, auth_core::Fingerprint::default());
-            let Some(nobody) = auth_core::Principal::found(&info, &login, NOBODY, Id::from(NOBODY)) else {
-                return Ok(());
-            };
-            if let Some(groups) = &source.provides.groups {
-                groups.groups_of(&ctx, &nobody).await?;
-            }
-            if let Some(objects) = &source.provides.objects {
-                for domain in source.provides.domains.iter().filter(|domain| *domain != "*") {
-                    let object = ObjectRef::new(domain, [Id::from(NOBODY)])?;
-                    objects.access(&ctx, &nobody, &object, None).await.map(drop).or_else(|error| {
-                        // "Any right" is a question that a schema need not answer.
-                        if error.kind() == ErrorKind::Unsupported { Ok(()) } else { Err(error) }
-                    })?;
-                }
-            }
-            Ok(())
+        let ctx = Ctx::new().with_deadline(self.clock.now() + source.limit);
+        // "Any right", or any list, is a question that a source need not answer.
+        let or_unsupported = |answer: Result<()>| match answer {
+            Err(error) if error.kind() == ErrorKind::Unsupported => Ok(()),
+            answer => answer,
         };
-        tokio::time::timeout(Duration::from_secs(5), ask)
-            .await
-            .unwrap_or_else(|_| Err(Error::new(ErrorKind::Timeout, "no answer in time").at(name)))
+        match &source.provides.passwords {
+            Some(Passwords::Shows(store)) => store.account(&ctx, &login).await.map(drop)?,
+            Some(Passwords::Decides(store)) => {
+                or_unsupported(store.account(&ctx, &login).await.map(drop))?;
+            }
+            None => {}
+        }
+        let info = auth_core::SourceInfo::new(name, auth_core::Fingerprint::default());
+        let Some(nobody) = auth_core::Principal::found(&info, &login, NOBODY, Id::from(NOBODY)) else {
+            return Ok(());
+        };
+        if let Some(groups) = &source.provides.groups {
+            or_unsupported(groups.groups_of(&ctx, &nobody).await.map(drop))?;
+        }
+        if let Some(objects) = &source.provides.objects {
+            for domain in source.provides.domains.iter().filter(|domain| *domain != "*") {
+                let object = ObjectRef::new(domain, [Id::from(NOBODY)])?;
+                or_unsupported(objects.access(&ctx, &nobody, &object, None).await.map(drop))?;
+            }
+        }
+        Ok(())
     }
 }

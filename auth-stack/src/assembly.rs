@@ -1,0 +1,348 @@
+//! What is being put together: the fixed order of wrappers is written here and nowhere else.
+//!
+//! Realm > chain > per source: hashed (with the memo) > cached > watched > store; for groups and rights:
+//! realm > union or router > linked > cached > watched > store.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use auth_cache::{Cached, Fenced, OwnerTable, Reports, Settings};
+use auth_core::{
+    AccountSource, Audit, ByLogin, ChainEntry, Clock, DomainRouter, Fence, GroupOracle, GroupUnion, Health,
+    Link, Linked, Next, ObjectPerms, Owners, PasswordChain, PasswordSource, Realm, RealmId, Result, Role,
+    Watched,
+};
+use auth_password::{Hashed, Hasher, MemoConfig};
+
+use crate::audit::LogAudit;
+use crate::config::{LinkKind, NextName, RealmConfig, RoleName, SourceCommon};
+use crate::load::Loaded;
+use crate::resolver::WatchedResolver;
+use crate::settings::said;
+use crate::source::{Passwords, Provides};
+use crate::stack::{Cache, Source};
+
+/// What is being put together.
+pub(crate) struct Assembly<'a> {
+    pub(crate) cache: Option<Settings>,
+    pub(crate) memo: usize,
+    pub(crate) hasher: Arc<Hasher>,
+    pub(crate) fence: Arc<Fence>,
+    pub(crate) owners: Arc<OwnerTable>,
+    pub(crate) audit: Arc<LogAudit>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) sources: BTreeMap<String, Source>,
+    pub(crate) commons: BTreeMap<String, SourceCommon>,
+    pub(crate) caches: Vec<Cache>,
+    pub(crate) loaded: &'a Loaded,
+}
+
+impl Assembly<'_> {
+    /// The realm that is there if none is configured: everything that the only source provides.
+    pub(crate) fn default_realm(&self) -> Result<RealmConfig> {
+        let mut sources = self.sources.iter();
+        let (Some((name, source)), None) = (sources.next(), sources.next()) else {
+            let message =
+                "there are several sources: say in [realm.default] which of them, and in which order";
+            return Err(self.loaded.origins.wrong(&["source"], message));
+        };
+        let provides = &source.provides;
+        Ok(RealmConfig {
+            password: vec![name.clone()],
+            groups: provides.groups.iter().map(|_| name.clone()).collect(),
+            objects: provides.domains.iter().map(|domain| (domain.clone(), name.clone())).collect(),
+            ..RealmConfig::default()
+        })
+    }
+
+    pub(crate) fn realm(&mut self, id: RealmId, config: &RealmConfig, limit: Duration) -> Result<Realm> {
+        let name = id.name().to_owned();
+        let realm = ["realm", name.as_str()];
+        let origins = &self.loaded.origins;
+        if config.password.is_empty() {
+            return Err(origins.wrong(&realm, "a realm needs sources: password = [\"...\"]"));
+        }
+        for (key, list) in [("password", &config.password), ("groups", &config.groups)] {
+            for (at, source) in list.iter().enumerate() {
+                let path = ["realm", &name, key, &at.to_string()];
+                self.known(&path, source)?;
+                if list.iter().take(at).any(|before| before == source) {
+                    return Err(origins.wrong(&path, &format!("the source `{source}` is named twice")));
+                }
+            }
+        }
+        for (source, kind) in &config.link {
+            let path = ["realm", &name, "link", source];
+            self.known(&path, source)?;
+            let asked = config.groups.contains(source) || config.objects.values().any(|used| used == source);
+            if !asked && *kind != LinkKind::None {
+                let message = format!("this realm asks `{source}` for no groups and no rights");
+                return Err(origins.wrong(&path, &message));
+            }
+        }
+        // One set of accounts a source: the password chain and the links share their cache.
+        let mut accounts: BTreeMap<String, Arc<dyn AccountSource>> = BTreeMap::new();
+        let mut chain = Vec::new();
+        for (at, source) in config.password.iter().enumerate() {
+            let path = ["realm", &name, "password", &at.to_string()];
+            let provides = self.provides(&path, source)?;
+            let common = self.common(source);
+            let passwords: Arc<dyn PasswordSource> = match provides.passwords {
+                Some(Passwords::Shows(store)) => {
+                    let shown = self.accounts(&id, source, store, &mut accounts);
+                    let memo = MemoConfig { ttl: self.accepted(), entries: self.memo };
+                    let (hasher, fence, clock) =
+                        (Arc::clone(&self.hasher), Arc::clone(&self.fence), Arc::clone(&self.clock));
+                    Arc::new(Hashed::new(shown, hasher, memo, fence, clock)?)
+                }
+                Some(Passwords::Decides(store)) => self.watched(source, store),
+                None => {
+                    return Err(origins.wrong(&path, &format!("the source `{source}` knows no passwords")));
+                }
+            };
+            let next = |next| if next == NextName::Stop { Next::Stop } else { Next::Continue };
+            let role = if common.role == RoleName::Deny { Role::Deny } else { Role::Decide };
+            chain.push(
+                ChainEntry::new(passwords)
+                    .with_role(role)
+                    .on_bad_password(next(common.on.bad_password))
+                    .on_error(next(common.on.error)),
+            );
+        }
+        let owners = Arc::clone(&self.owners) as Arc<dyn Owners>;
+        let chain = PasswordChain::new(chain, owners)
+            .map_err(|error| origins.wrong(&["realm", &name, "password"], &said(&error)))?;
+
+        let mut groups: Vec<Arc<dyn GroupOracle>> = Vec::new();
+        for (at, source) in config.groups.iter().enumerate() {
+            let path = ["realm", &name, "groups", &at.to_string()];
+            let provides = self.provides(&path, source)?;
+            let Some(store) = provides.groups.clone() else {
+                return Err(origins.wrong(&path, &format!("the source `{source}` knows no groups")));
+            };
+            let link = self.link(&id, config, source, &provides, &mut accounts)?;
+            let watched = self.watched(source, store) as Arc<dyn GroupOracle>;
+            let oracle = match self.settings(source) {
+                Some(settings) => {
+                    let cached = Arc::new(Cached::new(
+                        watched,
+                        Arc::clone(&self.fence),
+                        Arc::clone(&self.clock),
+                        &settings,
+                    ));
+                    self.keep(&id, Arc::clone(&cached) as Arc<dyn Reports>);
+                    cached as Arc<dyn GroupOracle>
+                }
+                None => watched,
+            };
+            groups.push(Arc::new(Linked::new(oracle, link)));
+        }
+
+        let mut routes: Vec<(Arc<str>, Arc<dyn ObjectPerms>)> = Vec::new();
+        let mut stores: BTreeMap<&str, Arc<dyn ObjectPerms>> = BTreeMap::new();
+        for (domain, source) in &config.objects {
+            let path = ["realm", &name, "objects", domain];
+            let provides = self.provides(&path, source)?;
+            let Some(store) = provides.objects.clone() else {
+                return Err(origins.wrong(&path, &format!("the source `{source}` knows no rights")));
+            };
+            if !provides.domains.iter().any(|known| known == domain || known == "*") {
+                let known = provides.domains.iter().map(String::as_str);
+                return Err(origins.unknown(&path, "domain", domain, known));
+            }
+            let routed = match stores.get(source.as_str()) {
+                Some(known) => Arc::clone(known),
+                None => {
+                    let link = self.link(&id, config, source, &provides, &mut accounts)?;
+                    let watched = self.watched(source, store) as Arc<dyn ObjectPerms>;
+                    let perms = match self.settings(source) {
+                        Some(settings) => {
+                            let cached = Arc::new(Cached::new(
+                                watched,
+                                Arc::clone(&self.fence),
+                                Arc::clone(&self.clock),
+                                &settings,
+                            ));
+                            self.keep(&id, Arc::clone(&cached) as Arc<dyn Reports>);
+                            cached as Arc<dyn ObjectPerms>
+                        }
+                        None => watched,
+                    };
+                    let linked: Arc<dyn ObjectPerms> = Arc::new(Linked::new(perms, link));
+                    stores.insert(source, Arc::clone(&linked));
+                    linked
+                }
+            };
+            routes.push((domain.as_str().into(), routed));
+        }
+        let hashing = Arc::clone(&self.hasher) as Arc<dyn auth_core::HashCheck>;
+        Ok(Realm::new(id, Arc::new(chain), hashing, Arc::clone(&self.clock))
+            .with_groups(GroupUnion::new(groups))
+            .with_objects(DomainRouter::new(routes))
+            .with_audit(Arc::clone(&self.audit) as Arc<dyn Audit>)
+            .with_limit(limit))
+    }
+
+    /// Where each realm's users are written: in its first source that can write.
+    pub(crate) fn directories(
+        &self,
+        realms: &BTreeMap<String, RealmConfig>,
+    ) -> Result<BTreeMap<String, Arc<Fenced>>> {
+        let mut ids = Vec::new();
+        for (name, realm) in realms {
+            ids.push((RealmId::new(name, realm.login.0)?, realm));
+        }
+        let mut directories = BTreeMap::new();
+        for (id, realm) in &ids {
+            let writer = |source: &String| {
+                // Whoever is added to a list of people to refuse would be refused.
+                let decides = self.common(source).role == RoleName::Decide;
+                let directory = self.sources.get(source)?.provides.directory.as_ref();
+                directory.filter(|_| decides).map(Arc::clone)
+            };
+            let Some((source, inner)) = realm.password.iter().find_map(|name| Some((name, writer(name)?)))
+            else {
+                continue;
+            };
+            // A write is seen by every realm that this source serves.
+            let served = ids.iter().filter(|(_, other)| uses(other, source)).map(|(id, _)| id.clone());
+            let owners = Arc::clone(&self.owners) as Arc<dyn Owners>;
+            let fenced = Fenced::new(inner, Arc::clone(&self.fence), owners, served);
+            directories.insert(id.name().to_owned(), Arc::new(fenced));
+        }
+        Ok(directories)
+    }
+
+    /// The accounts of a source in a realm, wrapped; made once.
+    fn accounts(
+        &mut self,
+        realm: &RealmId,
+        source: &str,
+        store: Arc<dyn AccountSource>,
+        made: &mut BTreeMap<String, Arc<dyn AccountSource>>,
+    ) -> Arc<dyn AccountSource> {
+        if let Some(accounts) = made.get(source) {
+            return Arc::clone(accounts);
+        }
+        let watched = self.watched(source, store) as Arc<dyn AccountSource>;
+        let accounts = match self.settings(source) {
+            Some(settings) => {
+                let cached = Arc::new(Cached::new(
+                    watched,
+                    Arc::clone(&self.fence),
+                    Arc::clone(&self.clock),
+                    &settings,
+                ));
+                self.keep(realm, Arc::clone(&cached) as Arc<dyn Reports>);
+                cached as Arc<dyn AccountSource>
+            }
+            None => watched,
+        };
+        made.insert(source.to_owned(), Arc::clone(&accounts));
+        accounts
+    }
+
+    fn link(
+        &mut self,
+        realm: &RealmId,
+        config: &RealmConfig,
+        source: &str,
+        provides: &Provides,
+        made: &mut BTreeMap<String, Arc<dyn AccountSource>>,
+    ) -> Result<Link> {
+        let path = ["realm", realm.name(), "link", source];
+        match config.link.get(source).copied().unwrap_or_default() {
+            LinkKind::None => Ok(Link::None),
+            LinkKind::Login => match &provides.passwords {
+                Some(Passwords::Shows(store)) => {
+                    let accounts = self.accounts(realm, source, Arc::clone(store), made);
+                    Ok(Link::Through(Arc::new(ByLogin::new(accounts))))
+                }
+                _ => Err(self.loaded.origins.wrong(&path, "this source can't look up a login")),
+            },
+            LinkKind::Query => match &provides.resolver {
+                Some(resolver) => Ok(Link::Through(Arc::new(WatchedResolver {
+                    source: source.into(),
+                    limit: self.common(source).timeout.0,
+                    clock: Arc::clone(&self.clock),
+                    health: self.health(source),
+                    inner: Arc::clone(resolver),
+                }))),
+                None => Err(self.loaded.origins.wrong(&path, "this source has no mapping query")),
+            },
+        }
+    }
+
+    fn watched<S: ?Sized + Send + Sync>(&self, source: &str, store: Arc<S>) -> Arc<Watched<S>> {
+        let (limit, clock) = (self.common(source).timeout.0, Arc::clone(&self.clock));
+        Arc::new(Watched::new(store, limit, clock, self.health(source)))
+    }
+
+    fn health(&self, source: &str) -> Arc<Health> {
+        self.sources.get(source).map_or_else(Arc::default, |source| Arc::clone(&source.health))
+    }
+
+    fn keep(&mut self, realm: &RealmId, reports: Arc<dyn Reports>) {
+        self.caches.push(Cache { realm: realm.name().into(), reports });
+    }
+
+    /// The cache's settings for one source: a load gets a moment longer than the source, whose own limit
+    /// is the one that is counted.
+    fn settings(&self, source: &str) -> Option<Settings> {
+        let limit = self.common(source).timeout.0 + Duration::from_secs(1);
+        self.cache.clone().map(|settings| settings.with_load_timeout(limit))
+    }
+
+    /// How long a verified password is remembered: not at all without a cache.
+    fn accepted(&self) -> Duration {
+        self.cache.as_ref().map_or(Duration::ZERO, |settings| settings.lifetimes.get().accepted)
+    }
+
+    /// Refuses what is said about a source's part in chains if it is in none.
+    pub(crate) fn check_unused(&self, realms: &BTreeMap<String, RealmConfig>) -> Result<()> {
+        for (name, source) in &self.sources {
+            if !source.used {
+                tracing::warn!(source = %name, kind = %source.kind, "no realm uses this source");
+                continue;
+            }
+            if realms.values().any(|realm| realm.password.contains(name)) {
+                continue;
+            }
+            let settings = self.loaded.table.get("source").and_then(|sources| sources.get(name));
+            for key in ["role", "on"] {
+                if settings.is_some_and(|settings| settings.get(key).is_some()) {
+                    let message = "no realm asks this source for passwords, which is what this is about";
+                    return Err(self.loaded.origins.wrong(&["source", name, key], message));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn common(&self, source: &str) -> SourceCommon {
+        self.commons.get(source).cloned().unwrap_or_default()
+    }
+
+    fn known(&self, path: &[&str], source: &str) -> Result<()> {
+        if self.sources.contains_key(source) {
+            return Ok(());
+        }
+        Err(self.loaded.origins.unknown(path, "source", source, self.sources.keys().map(String::as_str)))
+    }
+
+    fn provides(&mut self, path: &[&str], source: &str) -> Result<Provides> {
+        self.known(path, source)?;
+        let source = self.sources.get_mut(source);
+        Ok(source.map_or_else(Provides::default, |source| {
+            source.used = true;
+            source.provides.clone()
+        }))
+    }
+}
+
+fn uses(realm: &RealmConfig, source: &String) -> bool {
+    realm.password.contains(source)
+        || realm.groups.contains(source)
+        || realm.objects.values().any(|name| name == source)
+}
