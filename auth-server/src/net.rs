@@ -48,10 +48,10 @@ pub(crate) async fn unix(listener: UnixListener, router: Router, stop: watch::Re
     serve(accept, router, stop).await;
 }
 
-async fn serve<S, A>(accept: impl Fn() -> A, router: Router, mut stop: watch::Receiver<bool>)
+async fn serve<S, A>(accept: impl Fn() -> A + Send + Sync, router: Router, mut stop: watch::Receiver<bool>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    A: Future<Output = std::io::Result<(S, Option<SocketAddr>)>>,
+    A: Future<Output = std::io::Result<(S, Option<SocketAddr>)>> + Send,
 {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let mut http = http1::Builder::new();

@@ -536,7 +536,7 @@ fn void(stack: &Stack, about: &About, forget: bool) -> Result<Reply> {
         Some(user) => Some(Login::parse(realm(stack, name)?.id(), user)?),
         None => None,
     };
-    let objects = match &about.object {
+    let object = match &about.object {
         Some(text) => {
             let (domain, id) = text
                 .split_once(':')
@@ -549,14 +549,14 @@ fn void(stack: &Stack, about: &About, forget: bool) -> Result<Reply> {
         apply(&Subject::All);
         done.push("all");
     }
-    if login.is_some() || !objects.is_empty() || about.group.is_some() || about.realm.is_some() {
+    if login.is_some() || object.is_some() || about.group.is_some() || about.realm.is_some() {
         let id = realm(stack, name)?.id();
         if let Some(login) = &login {
             apply(&Subject::Login(login));
             done.push("user");
         }
-        if !objects.is_empty() {
-            objects.iter().for_each(|object| apply(&Subject::Object { realm: id, object }));
+        if let Some(object) = &object {
+            apply(&Subject::Object { realm: id, object });
             done.push("object");
         }
         if about.group.is_some() {
