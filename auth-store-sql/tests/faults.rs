@@ -117,23 +117,23 @@ async fn a_database_that_is_read_only_is_not_written_to() {
 }
 
 #[tokio::test]
-async fn a_file_of_garbage_is_corrupt() {
+async fn a_file_of_garbage_must_be_mended() {
     let database = Database::absent();
     std::fs::write(&database.path, vec![0x5a; 8_192]).unwrap();
-    assert_eq!(refused(database.config()).await.kind(), ErrorKind::Corrupt);
+    assert_eq!(refused(database.config()).await.kind(), ErrorKind::Misconfigured);
     let database = Database::with(TABLES).await;
     let config = settings(&database);
     std::fs::write(&database.path, vec![0x5a; 8_192]).unwrap();
-    assert_eq!(refused(config).await.kind(), ErrorKind::Corrupt);
+    assert_eq!(refused(config).await.kind(), ErrorKind::Misconfigured);
 }
 
 #[tokio::test]
-async fn a_file_that_turns_into_garbage_is_corrupt() {
+async fn a_file_that_turns_into_garbage_must_be_mended() {
     let (database, store) = yours().await;
     works(&store).await;
     // In place: the file stays the one that was opened.
     std::fs::write(&database.path, vec![0x5a; 16_384]).unwrap();
-    all_fail(&store, ErrorKind::Corrupt).await;
+    all_fail(&store, ErrorKind::Misconfigured).await;
 }
 
 #[tokio::test]

@@ -21,6 +21,7 @@ fn by_code(extended: i32) -> (ErrorKind, &'static str) {
         526 => return (Misconfigured, "the database is a folder"),
         _ => {}
     }
+    // A damaged file is no bad record: `Corrupt` would leave the source green.
     match extended & 0xff {
         1 => (Misconfigured, "the database refuses the query"), // ERROR: no such table, syntax
         3 => (Misconfigured, "the database file may not be accessed"), // PERM
@@ -30,7 +31,7 @@ fn by_code(extended: i32) -> (ErrorKind, &'static str) {
         8 => (Misconfigured, "the database can't be written to"), // READONLY
         9 => (Timeout, "the query was interrupted"),            // INTERRUPT
         10 => (Unavailable, "the disk failed"),                 // IOERR
-        11 => (Corrupt, "the database file is damaged"),        // CORRUPT
+        11 => (Misconfigured, "the database file is damaged"),  // CORRUPT
         13 => (Unavailable, "the disk is full"),                // FULL
         14 => (Unavailable, "the database file can't be opened"), // CANTOPEN
         15 => (Overloaded, "the database's locks are contended"), // PROTOCOL
@@ -39,7 +40,7 @@ fn by_code(extended: i32) -> (ErrorKind, &'static str) {
         20 => (Corrupt, "a value has the wrong type"),          // MISMATCH
         22 => (Misconfigured, "the file system lacks a feature"), // NOLFS
         23 => (Misconfigured, "the query is not permitted"),    // AUTH
-        26 => (Corrupt, "the file is not a database"),          // NOTADB
+        26 => (Misconfigured, "the file is not a database"),    // NOTADB
         _ => (Internal, "SQLite failed"),
     }
 }
@@ -62,11 +63,11 @@ mod tests {
         check(8, ErrorKind::Misconfigured);
         check(1032, ErrorKind::Unavailable);
         check(266, ErrorKind::Unavailable); // IOERR_READ
-        check(779, ErrorKind::Corrupt); // CORRUPT_INDEX
+        check(779, ErrorKind::Misconfigured); // CORRUPT_INDEX
         check(14, ErrorKind::Unavailable);
         check(526, ErrorKind::Misconfigured);
         check(2067, ErrorKind::Misconfigured); // CONSTRAINT_UNIQUE
-        check(26, ErrorKind::Corrupt);
+        check(26, ErrorKind::Misconfigured);
         check(0, ErrorKind::Internal);
     }
 }
