@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! The program `gatepost`: the server and the command line.
+#![doc = include_str!("../README.md")]
 
 mod admin;
 mod cli;

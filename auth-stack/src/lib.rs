@@ -29,3 +29,8 @@ pub use load::Loaded;
 pub use origins::Origins;
 pub use source::{AsyncOpen, Fault, Opening, Passwords, Provides, SourceKind};
 pub use stack::{SourceReport, Stack};
+
+// The example of the project's front page compiles and runs with the documentation tests of this crate.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct FrontPage;

@@ -12,6 +12,7 @@ use auth_core::{
 };
 use auth_password::{Hasher, HasherStats, Quality};
 use futures_util::future::{Either, join_all, select};
+use toml::{Table, Value};
 
 use crate::audit::LogAudit;
 use crate::builder::Builder;
@@ -169,16 +170,50 @@ impl Stack {
         &self.config
     }
 
-    /// Shows the composed configuration as TOML, with every secret masked.
+    /// Shows the composed configuration as TOML: what was set, the defaults that matter beside it, and every
+    /// secret masked.
     #[must_use]
     pub fn show(&self) -> String {
-        self.loaded.masked()
+        toml::to_string_pretty(&self.shown()).unwrap_or_default()
     }
 
     /// The same as JSON.
     #[must_use]
     pub fn show_json(&self) -> serde_json::Value {
-        serde_json::to_value(self.loaded.masked_table()).unwrap_or_default()
+        serde_json::to_value(self.shown()).unwrap_or_default()
+    }
+
+    fn shown(&self) -> Table {
+        let mut table = self.loaded.masked_table();
+        let Config { cache, realm, server, .. } = &self.config;
+        let mut add = |section: &str, values: Table| {
+            let place = table.entry(section).or_insert_with(|| Value::Table(Table::new()));
+            if let Value::Table(place) = place {
+                for (key, value) in values {
+                    place.entry(key).or_insert(value);
+                }
+            }
+        };
+        let text = |text: &str| Value::String(text.to_owned());
+        let list = |names: &[String]| Value::Array(names.iter().map(|name| text(name)).collect());
+        let size = i64::try_from(cache.size).unwrap_or(i64::MAX);
+        let pairs = [("kind", text(&cache.kind)), ("size", Value::Integer(size))];
+        add("cache", pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect());
+        let pairs = [("listen", text(&server.listen.to_string())), ("realm", text(&server.realm))];
+        add("server", pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect());
+        let realms = realm.iter().map(|(name, realm)| {
+            let objects = realm.objects.iter().map(|(domain, source)| (domain.clone(), text(source)));
+            let settings = [
+                ("password", list(&realm.password)),
+                ("groups", list(&realm.groups)),
+                ("objects", Value::Table(objects.collect())),
+            ];
+            let settings = settings.into_iter().map(|(key, value)| (key.to_owned(), value));
+            (name.clone(), Value::Table(settings.collect()))
+        });
+        // Realms that were configured are shown as they were.
+        add("realm", realms.collect());
+        table
     }
 
     /// Returns how the logins ended so far.
