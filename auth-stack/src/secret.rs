@@ -142,8 +142,8 @@ pub(crate) fn sounds_secret(path: &[String]) -> bool {
     const PARTS: [&str; 7] = ["password", "passwd", "passphrase", "secret", "token", "credential", "private"];
     const WHOLE: [&str; 5] = ["pass", "pwd", "pw", "key", "apikey"];
     let names = match path.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        // How long a token lives is none.
-        ["cache", "ttl", ..] => return false,
+        // How long a token lives, and what is done after a wrong password.
+        ["cache", "ttl", ..] | ["source", _, "on", ..] => return false,
         ["source", _, ..] => path.get(2..),
         ["cache", ..] => path.get(1..),
         _ => return false,

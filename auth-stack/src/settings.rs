@@ -54,10 +54,11 @@ pub(crate) fn policy(config: &PasswordConfig, origins: &Origins) -> Result<Polic
         AcceptWeak::All(false) => auth_password::AcceptWeak::None,
         AcceptWeak::Some(names) => {
             let mut schemes = BTreeSet::new();
-            for name in names {
+            for (at, name) in names.iter().enumerate() {
                 schemes.insert(Scheme::from_name(name).ok_or_else(|| {
                     let known = Scheme::NAMES.iter().copied();
-                    origins.unknown(&["password", "accept_weak"], "scheme", name, known)
+                    let path = ["password", "accept_weak", &at.to_string()];
+                    origins.unknown(&path, "scheme", name, known)
                 })?);
             }
             auth_password::AcceptWeak::Only(schemes)
