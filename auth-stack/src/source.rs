@@ -17,7 +17,8 @@ use serde::de::DeserializeOwned;
 use crate::origins::Origins;
 
 /// What a kind of source is given to open one: its name and settings, the clock and the data folder.
-#[derive(Debug)]
+///
+/// `Debug` shows no settings, since they may hold secrets.
 pub struct Opening<'a> {
     /// The source's name, configuration fingerprint and default capabilities.
     pub info: SourceInfo,
@@ -28,6 +29,13 @@ pub struct Opening<'a> {
     /// The data folder.
     pub data: &'a Path,
     pub(crate) origins: &'a Origins,
+}
+
+impl fmt::Debug for Opening<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let keys: Vec<&String> = self.settings.keys().collect();
+        f.debug_struct("Opening").field("info", &self.info).field("settings", &keys).finish_non_exhaustive()
+    }
 }
 
 impl Opening<'_> {
@@ -103,6 +111,13 @@ impl Provides {
     #[must_use]
     pub fn decisions(store: Arc<dyn PasswordSource>) -> Self {
         Self { passwords: Some(Passwords::Decides(store)), ..Self::default() }
+    }
+
+    /// Provides writes of users, groups and rights.
+    #[must_use]
+    pub fn with_directory(mut self, directory: Arc<dyn Directory>) -> Self {
+        self.directory = Some(directory);
+        self
     }
 
     /// Provides groups.
@@ -227,6 +242,9 @@ pub(crate) fn unknown_kind<'a>(
         let message = format!("the {what} `{kind}` is not built in yet; built in: {}", known.join(", "));
         return origins.wrong(path, &message);
     }
-    debug_assert_eq!(origins.wrong(path, "").kind(), ErrorKind::Misconfigured);
+    if kind.contains("://") {
+        // It may have a password.
+        return origins.wrong(path, &format!("this is a url, and no kind of {what}"));
+    }
     origins.unknown(path, what, kind, known)
 }
