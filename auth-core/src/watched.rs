@@ -14,7 +14,7 @@ use crate::{
     StoredHash, Verdict,
 };
 
-/// Limits how long a store may take, and keeps its [`Health`].
+/// Limits how long a store may take, keeps its [`Health`], and takes no answer about somebody else.
 ///
 /// It is one wrapper and not two, since a limit that is not counted turns no source red. Put it right
 /// around the store, inside every cache: a hit is not a question to the store.
@@ -38,11 +38,24 @@ impl<S: ?Sized + Send + Sync> Watched<S> {
         source: &SourceInfo,
         question: impl Future<Output = Result<T>> + Send + Unpin,
     ) -> Result<T> {
+        self.watch_and(ctx, source, question, |_| Ok(())).await
+    }
+
+    /// Watches a question whose answer can be seen to be none to it.
+    async fn watch_and<T: Told + Send>(
+        &self,
+        ctx: &Ctx,
+        source: &SourceInfo,
+        question: impl Future<Output = Result<T>> + Send + Unpin,
+        check: impl Fn(&T) -> Result<()> + Send,
+    ) -> Result<T> {
         let began = self.clock.now();
         let limit = began + self.limit;
         let until = ctx.deadline().map_or(limit, |deadline| deadline.min(limit));
         let answer = match select(question, self.clock.sleep_until(until)).await {
-            Either::Left((answer, _)) => answer.map_err(|error| error.at(Arc::clone(source.name()))),
+            Either::Left((answer, _)) => answer
+                .and_then(|answer| check(&answer).map(|()| answer))
+                .map_err(|error| error.at(Arc::clone(source.name()))),
             Either::Right(_) => {
                 Err(Error::new(ErrorKind::Timeout, "no answer in time").at(Arc::clone(source.name())))
             }
@@ -74,10 +87,17 @@ impl<S: PasswordSource + ?Sized> PasswordSource for Watched<S> {
         self.inner.source()
     }
     async fn verify(&self, ctx: &Ctx, login: &Login, password: &Password) -> Result<Verdict> {
-        self.watch(ctx, self.inner.source(), self.inner.verify(ctx, login, password)).await
+        let source = self.inner.source();
+        let check = |verdict: &Verdict| match verdict {
+            Verdict::Accepted(who) => asked_for(source, login, who),
+            Verdict::Rejected(_) => Ok(()),
+        };
+        self.watch_and(ctx, source, self.inner.verify(ctx, login, password), check).await
     }
     async fn account(&self, ctx: &Ctx, login: &Login) -> Result<Lookup<Account>> {
-        self.watch(ctx, self.inner.source(), self.inner.account(ctx, login)).await
+        let source = self.inner.source();
+        let check = |account: &Lookup<Account>| shown(source, login, account);
+        self.watch_and(ctx, source, self.inner.account(ctx, login), check).await
     }
     fn peek_verify(&self, ctx: &Ctx, login: &Login, password: &Password) -> Option<Verdict> {
         self.inner.peek_verify(ctx, login, password)
@@ -94,7 +114,9 @@ impl<S: AccountSource + ?Sized> AccountSource for Watched<S> {
         self.inner.source()
     }
     async fn account(&self, ctx: &Ctx, login: &Login) -> Result<Lookup<Account>> {
-        self.watch(ctx, self.inner.source(), self.inner.account(ctx, login)).await
+        let source = self.inner.source();
+        let check = |account: &Lookup<Account>| shown(source, login, account);
+        self.watch_and(ctx, source, self.inner.account(ctx, login), check).await
     }
     async fn replace_hash(
         &self,
@@ -169,6 +191,23 @@ impl<S: ObjectPerms + ?Sized> ObjectPerms for Watched<S> {
     ) -> Option<Access> {
         self.inner.peek_access(ctx, who, object, mode)
     }
+}
+
+fn shown(source: &SourceInfo, login: &Login, account: &Lookup<Account>) -> Result<()> {
+    match account {
+        Lookup::Found(found) => asked_for(source, login, found.principal()),
+        Lookup::NotFound => Ok(()),
+    }
+}
+
+/// Checks whom a store has answered about, before anything is made of it: somebody else's hash would decide
+/// about this login, and a cache would keep it.
+fn asked_for(source: &SourceInfo, login: &Login, who: &Principal) -> Result<()> {
+    if who.login() == login && who.source() == source.name() {
+        return Ok(());
+    }
+    let message = "a source answered about another login than it was asked for";
+    Err(Error::new(ErrorKind::Internal, message))
 }
 
 /// What an answer is called in an explanation.

@@ -248,3 +248,46 @@ fn each_question_is_a_step_of_the_explanation() {
     assert_eq!(outcomes, [("source", "found"), ("source", invalid)]);
     assert!(steps.iter().all(|step| step.source.as_deref() == Some("app") && step.took.is_some()));
 }
+
+#[test]
+fn an_answer_about_somebody_else_is_a_failure_of_the_source_and_no_answer() {
+    let rig = scripted(Mode::SomebodyElse);
+    let (answer, _) =
+        while_time_passes(&rig.clock, AccountSource::account(&rig.watched, &Ctx::new(), &login("calvin")));
+    let error = answer.unwrap_err();
+    assert_eq!((error.kind(), error.origin()), (ErrorKind::Internal, Some("app")));
+    let (verdict, _) =
+        while_time_passes(&rig.clock, rig.watched.verify(&Ctx::new(), &login("calvin"), &password("hobbes")));
+    assert_eq!(verdict.unwrap_err().kind(), ErrorKind::Internal);
+    let report = rig.health.report();
+    assert_eq!((report.up, report.errors), (Some(false), 2));
+    // Nor is a person whom another source has issued.
+    let rig = self::rig(Borrowed(info("app"), MemoryStore::named("other")));
+    let (answer, _) = while_time_passes(&rig.clock, rig.watched.account(&Ctx::new(), &login("calvin")));
+    assert_eq!(answer.unwrap_err().kind(), ErrorKind::Internal);
+    let (answer, _) = while_time_passes(&rig.clock, rig.watched.account(&Ctx::new(), &login("nobody")));
+    assert_eq!(answer.unwrap(), Lookup::NotFound);
+}
+
+/// A store that shows another's people as they are.
+#[derive(Debug)]
+struct Borrowed(SourceInfo, MemoryStore);
+
+#[async_trait]
+impl AccountSource for Borrowed {
+    fn source(&self) -> &SourceInfo {
+        &self.0
+    }
+    async fn account(&self, ctx: &Ctx, login: &auth_core::Login) -> Result<Lookup<auth_core::Account>> {
+        self.1.account(ctx, login).await
+    }
+    async fn replace_hash(
+        &self,
+        _: &Ctx,
+        _: &Principal,
+        _: &auth_core::StoredHash,
+        _: &auth_core::StoredHash,
+    ) -> Result<bool> {
+        Ok(false)
+    }
+}
