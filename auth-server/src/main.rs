@@ -12,6 +12,8 @@ mod ops;
 mod output;
 mod print;
 mod serve;
+#[cfg(test)]
+mod tests;
 
 use std::process::ExitCode;
 

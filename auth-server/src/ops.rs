@@ -222,7 +222,10 @@ async fn check_object(
     }
     let asked = Asked::new(stack, explain);
     let answer = async {
-        let Some(who) = who(realm, &asked.ctx, login).await? else { return Ok(None) };
+        let Some(who) = who(realm, &asked.ctx, login).await? else {
+            declared(stack, realm, domain).await?;
+            return Ok(None);
+        };
         let access = realm.access(&asked.ctx, &who, &object, mode).await?;
         Ok(Some((who, access)))
     };
@@ -252,6 +255,22 @@ async fn check_object(
     })
 }
 
+/// Checks that there is a domain where its source, which tells in its answers, is not asked: nobody has the
+/// login. Only a source that can be written to lists its domains.
+async fn declared(stack: &Stack, realm: &Realm, domain: &str) -> Result<()> {
+    let name = realm.id().name();
+    let objects = stack.config().realm.get(name).map(|realm| &realm.objects);
+    let (Some(objects), Some(directory)) = (objects, stack.directory(name)) else { return Ok(()) };
+    let lists = objects.get("*").is_some_and(|source| *source == **directory.source().name());
+    if objects.contains_key(domain) || !lists {
+        return Ok(());
+    }
+    if directory.domains(&context(stack)).await?.iter().any(|known| known == domain) {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::Invalid, "no such domain").with("domain", domain))
+}
+
 /// The reply to a write.
 fn written(change: Change, absent: &str, mut row: Value) -> Reply {
     let (exit, key, value): (u8, &str, Value) = match change {
@@ -274,6 +293,7 @@ async fn user_add(
 ) -> Result<Reply> {
     let (realm, directory) = directory(stack, name)?;
     let login = Login::parse(realm.id(), login)?;
+    groups.iter().try_for_each(|group| auth_core::check_name("group", group))?;
     let ctx = context(stack);
     let mut row = json!({ "realm": name, "login": login.as_str(), "groups": groups });
     let hash = match credential {

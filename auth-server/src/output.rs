@@ -36,8 +36,8 @@ pub(crate) fn note(text: &str) {
 }
 
 /// The decision or the name first, the rest as `key value`.
-fn in_words(row: &Value) -> String {
-    let Some(row) = row.as_object() else { return row.to_string() };
+pub(crate) fn in_words(row: &Value) -> String {
+    let Some(row) = row.as_object() else { return shown(row) };
     let head = ["decision", "login", "group", "source"].iter().find_map(|key| Some((*key, row.get(*key)?)));
     let mut words = head.map(|(_, value)| shown(value)).unwrap_or_default();
     let rest: Vec<String> = row
@@ -47,7 +47,7 @@ fn in_words(row: &Value) -> String {
                 && !value.is_null()
                 && !matches!(key.as_str(), "steps" | "warning")
         })
-        .map(|(key, value)| format!("{key} {}", shown(value)))
+        .map(|(key, value)| format!("{} {}", shown(&Value::from(key.as_str())), shown(value)))
         .collect();
     if !rest.is_empty() {
         if words.is_empty() {

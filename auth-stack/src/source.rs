@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use auth_core::{
-    AccountSource, Clock, Directory, Error, ErrorKind, GroupOracle, ObjectPerms, PasswordSource, Resolver,
-    Result, SourceInfo,
+    AccountSource, Clock, Directory, Error, GroupOracle, ObjectPerms, PasswordSource, Resolver, Result,
+    SourceInfo,
 };
 use auth_store_file::{FileConfig, FileStore};
 use auth_store_sql::{SqlConfig, SqlStore};
@@ -42,7 +42,7 @@ impl Opening<'_> {
     /// Types the settings. Give the type `#[serde(deny_unknown_fields)]`.
     ///
     /// # Errors
-    /// [`Misconfigured`](ErrorKind::Misconfigured), naming the file, the line and the nearest right word.
+    /// [`Misconfigured`](auth_core::ErrorKind::Misconfigured), naming the file, the line and the nearest right word.
     pub fn settings<T: DeserializeOwned>(&mut self) -> Result<T> {
         let table = std::mem::take(&mut self.settings);
         self.origins.typed(table, &["source", self.info.name()])
@@ -157,7 +157,7 @@ pub trait SourceKind: Send + Sync {
     /// Opens a source. Check everything that can be checked now: what is wrong here stops the start.
     ///
     /// # Errors
-    /// [`Misconfigured`](ErrorKind::Misconfigured) for what an operator must mend; temporary kinds if the
+    /// [`Misconfigured`](auth_core::ErrorKind::Misconfigured) for what an operator must mend; temporary kinds if the
     /// store can't be reached.
     async fn open(&self, opening: Opening<'_>) -> Result<Provides>;
 }

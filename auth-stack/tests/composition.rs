@@ -1,4 +1,11 @@
 //! What a composed stack answers, and what that costs: the wrappers stand where they must.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a panic is how a test says what is wrong"
+)]
 
 mod common;
 

@@ -1,4 +1,11 @@
 //! What can be configured, by whom, and how every mistake is told.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a panic is how a test says what is wrong"
+)]
 
 use std::path::Path;
 

@@ -1,4 +1,11 @@
 //! An outage of a source is never a yes and never a no, through the whole stack.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a panic is how a test says what is wrong"
+)]
 
 mod common;
 

@@ -1,4 +1,11 @@
 //! A change made through the stack is in the next answer, also when a slow load was under way.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a panic is how a test says what is wrong"
+)]
 
 mod common;
 

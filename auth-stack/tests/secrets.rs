@@ -1,4 +1,11 @@
 //! A secret that is configured is in no output: not shown, not in `Debug`, not in an error.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a panic is how a test says what is wrong"
+)]
 
 use std::sync::Arc;
 

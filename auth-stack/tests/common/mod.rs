@@ -15,14 +15,14 @@ use auth_testkit::MemoryStore;
 use tokio::sync::{Semaphore, watch};
 
 /// Cheap hashes, and none replaced.
-pub const CHEAP: &str = "[password]\nupgrade = false\nargon2 = { memory_kib = 64, passes = 1 }\n";
+pub(crate) const CHEAP: &str = "[password]\nupgrade = false\nargon2 = { memory_kib = 64, passes = 1 }\n";
 
 /// The cache kinds that must give the same answers.
-pub const CACHES: [&str; 3] = ["none", "ttl", "lru"];
+pub(crate) const CACHES: [&str; 3] = ["none", "ttl", "lru"];
 
 /// The kind `given`: its sources are those that the test has made, by name.
 #[derive(Default)]
-pub struct Given(BTreeMap<String, Provides>);
+pub(crate) struct Given(BTreeMap<String, Provides>);
 
 #[async_trait]
 impl SourceKind for Given {
@@ -33,7 +33,7 @@ impl SourceKind for Given {
 }
 
 /// Begins a stack of the given sources; `text` follows their sections.
-pub fn builder(sources: &[(&str, Provides)], text: &str) -> Builder {
+pub(crate) fn builder(sources: &[(&str, Provides)], text: &str) -> Builder {
     let sections: String =
         sources.iter().map(|(name, _)| format!("[source.{name}]\nkind = \"given\"\n")).collect();
     let given = sources.iter().map(|(name, provides)| ((*name).to_owned(), provides.clone())).collect();
@@ -44,18 +44,18 @@ pub fn builder(sources: &[(&str, Provides)], text: &str) -> Builder {
 }
 
 /// Provides everything that a store in memory knows, and writes to it.
-pub fn all<S: AccountSource + GroupOracle + ObjectPerms + 'static>(store: &Arc<S>) -> Provides {
+pub(crate) fn all<S: AccountSource + GroupOracle + ObjectPerms + 'static>(store: &Arc<S>) -> Provides {
     Provides::all_of(Arc::clone(store))
 }
 
 /// What becomes of somebody who gives a login and a password in the realm `default`.
-pub async fn attempt(stack: &Stack, login: &str, password: &str) -> Result<Verdict> {
+pub(crate) async fn attempt(stack: &Stack, login: &str, password: &str) -> Result<Verdict> {
     let realm = stack.realm("default").unwrap();
     realm.attempt(&Ctx::new(), login, password.as_bytes().to_vec()).await
 }
 
 /// The same in a word: the source that accepts, the reason of a rejection, or the kind of an error.
-pub async fn told(stack: &Stack, login: &str, password: &str) -> String {
+pub(crate) async fn told(stack: &Stack, login: &str, password: &str) -> String {
     match attempt(stack, login, password).await {
         Ok(Verdict::Accepted(who)) => who.source().to_string(),
         Ok(Verdict::Rejected(reason)) => reason.as_str().to_owned(),
@@ -64,7 +64,7 @@ pub async fn told(stack: &Stack, login: &str, password: &str) -> String {
 }
 
 /// Who has a login in the realm `default`.
-pub async fn who(stack: &Stack, login: &str) -> Principal {
+pub(crate) async fn who(stack: &Stack, login: &str) -> Principal {
     let realm = stack.realm("default").unwrap();
     let login = Login::parse(realm.id(), login).unwrap();
     realm.principal(&Ctx::new(), &login).await.unwrap().found().unwrap()
@@ -72,14 +72,14 @@ pub async fn who(stack: &Stack, login: &str) -> Principal {
 
 /// A store in memory that can be written to, and whose answers can be held after they were read.
 #[derive(Debug)]
-pub struct Slow {
-    pub store: MemoryStore,
+pub(crate) struct Slow {
+    pub(crate) store: MemoryStore,
     held: watch::Sender<bool>,
     read: Semaphore,
 }
 
 impl Slow {
-    pub fn new(name: &str) -> Arc<Self> {
+    pub(crate) fn new(name: &str) -> Arc<Self> {
         Arc::new(Self {
             store: MemoryStore::named(name),
             held: watch::Sender::new(false),
@@ -87,22 +87,22 @@ impl Slow {
         })
     }
 
-    pub fn provides(self: &Arc<Self>) -> Provides {
+    pub(crate) fn provides(self: &Arc<Self>) -> Provides {
         Provides::all_of(Arc::clone(self)).with_directory(Arc::clone(self) as Arc<dyn Directory>)
     }
 
     /// From now on answers wait on their way.
-    pub fn hold(&self) {
+    pub(crate) fn hold(&self) {
         self.held.send_replace(true);
     }
 
     /// Waits until so many answers were read and wait.
-    pub async fn has_read(&self, answers: u32) {
+    pub(crate) async fn has_read(&self, answers: u32) {
         self.read.acquire_many(answers).await.unwrap().forget();
     }
 
     /// Lets the answers go on.
-    pub fn release(&self) {
+    pub(crate) fn release(&self) {
         self.held.send_replace(false);
     }
 

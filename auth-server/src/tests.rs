@@ -1,0 +1,526 @@
+//! Commands on a stack in memory, and what becomes of their replies.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use auth_core::{Error, ErrorKind};
+use auth_stack::Stack;
+use serde_json::{Value, json};
+
+use crate::command::{Command, Credential, Reply, Secret};
+use crate::{admin, metrics, ops, output, serve};
+
+const MANAGED: &str = "[password]\nargon2 = { memory_kib = 64, passes = 1 }\naccept_weak = [\"apr_md5_crypt\"]\n\
+                       [source.local]\nkind = \"sql\"\nurl = \"sqlite::memory:\"\n";
+const HASH: &str = "$2b$04$4n/ZxhrDmpZd5GWUMjCuKuNMAAN72c3x1cUL7Jtto0J2Ti3NL5Qf6"; // hobbes
+
+async fn stack(text: &str) -> Arc<Stack> {
+    Arc::new(Stack::builder().data("/nowhere").config(text).build().await.unwrap())
+}
+
+fn secret(text: &str) -> Secret {
+    Secret::new(text.as_bytes().to_vec())
+}
+
+fn s(text: &str) -> String {
+    text.to_owned()
+}
+
+/// Runs a command and checks its exit status and the fields that are given.
+async fn check(stack: &Stack, command: Command, exit: u8, fields: Value) -> Value {
+    let shown = format!("{command:?}");
+    let reply = ops::run(stack, command).await;
+    assert_eq!(reply.exit, exit, "{shown}: {:?}", reply.rows);
+    let row = reply.rows.into_iter().next().unwrap_or_default();
+    for (key, value) in fields.as_object().unwrap() {
+        assert_eq!(row.get(key), Some(value), "{shown}: {key} of {row}");
+    }
+    row
+}
+
+fn check_password(login: &str, password: &str) -> Command {
+    Command::CheckPassword {
+        realm: s("default"),
+        login: s(login),
+        password: secret(password),
+        explain: false,
+    }
+}
+
+fn check_group(login: &str, group: &str) -> Command {
+    Command::CheckGroup { realm: s("default"), login: s(login), group: s(group), explain: false }
+}
+
+fn check_object(login: &str, domain: &str, id: &str, mode: Option<&str>) -> Command {
+    let mode = mode.map(str::to_owned);
+    Command::CheckObject {
+        realm: s("default"),
+        login: s(login),
+        domain: s(domain),
+        id: s(id),
+        mode,
+        explain: false,
+    }
+}
+
+fn add(login: &str, groups: &[&str], credential: Credential) -> Command {
+    let groups = groups.iter().map(|group| s(group)).collect();
+    Command::UserAdd { realm: s("default"), login: s(login), groups, credential }
+}
+
+fn ready(hash: &str, scheme: Option<&str>) -> Credential {
+    Credential::Hash { hash: secret(hash), scheme: scheme.map(str::to_owned) }
+}
+
+#[tokio::test]
+async fn users_come_change_and_go() {
+    let stack = stack(MANAGED).await;
+    let (realm, calvin) = (|| s("default"), || s("calvin"));
+    let added = json!({ "realm": "default", "login": "calvin", "groups": ["staff"], "changed": true });
+    check(&stack, add("Calvin", &["staff"], ready(HASH, None)), 0, added).await;
+    check(&stack, add("calvin", &[], ready(HASH, None)), 1, json!({ "reason": "exists" })).await;
+    let accepted = json!({
+        "decision": "accepted", "realm": "default", "login": "calvin", "id": 1, "source": "local", "cache": "miss",
+    });
+    check(&stack, check_password("calvin", "hobbes"), 0, accepted).await;
+    let row = check(
+        &stack,
+        check_password("calvin", "wrong"),
+        1,
+        json!({ "decision": "rejected", "reason": "bad_password" }),
+    )
+    .await;
+    assert!(row["elapsed_us"].is_u64() && row.get("steps").is_none());
+    check(
+        &stack,
+        check_password("nobody", "x"),
+        1,
+        json!({ "decision": "rejected", "reason": "unknown_user" }),
+    )
+    .await;
+    check(&stack, check_password("no body\u{7}", "x"), 1, json!({ "reason": "unknown_user" })).await;
+
+    let passwd =
+        |password: &str| Command::UserPasswd { realm: realm(), login: calvin(), password: secret(password) };
+    check(&stack, passwd("short"), 2, json!({ "error": "invalid" })).await;
+    check(&stack, passwd(""), 2, json!({ "error": "invalid" })).await;
+    check(&stack, passwd("transmogrifier"), 0, json!({ "changed": true })).await;
+    check(&stack, check_password("calvin", "hobbes"), 1, json!({ "reason": "bad_password" })).await;
+    check(&stack, check_password("calvin", "transmogrifier"), 0, json!({})).await;
+
+    let lock = |locked| Command::UserLock { realm: realm(), login: calvin(), locked };
+    check(&stack, lock(true), 0, json!({ "locked": true, "changed": true })).await;
+    check(&stack, lock(true), 0, json!({ "changed": false })).await;
+    check(&stack, check_password("calvin", "transmogrifier"), 1, json!({ "reason": "locked" })).await;
+    check(&stack, lock(false), 0, json!({ "locked": false, "changed": true })).await;
+    let shown = json!({ "login": "calvin", "groups": ["staff"], "locked": false, "disabled": false, "has_password": true });
+    check(&stack, Command::UserShow { realm: realm(), login: calvin() }, 0, shown).await;
+    let row = check(&stack, Command::UserList { realm: realm() }, 0, json!({ "login": "calvin" })).await;
+    assert!(!row.to_string().contains("argon2id$"), "{row}");
+
+    let delete = || Command::UserDelete { realm: realm(), login: calvin() };
+    check(&stack, delete(), 0, json!({ "changed": true })).await;
+    check(&stack, delete(), 1, json!({ "reason": "unknown_user" })).await;
+    check(
+        &stack,
+        Command::UserShow { realm: realm(), login: calvin() },
+        1,
+        json!({ "reason": "unknown_user" }),
+    )
+    .await;
+    check(&stack, passwd("transmogrifier"), 1, json!({ "reason": "unknown_user" })).await;
+    check(&stack, lock(true), 1, json!({ "reason": "unknown_user" })).await;
+}
+
+#[tokio::test]
+async fn wrong_use_is_told_from_a_no() {
+    let stack = stack(MANAGED).await;
+    let invalid = || json!({ "error": "invalid" });
+    for command in [
+        add("bad login", &[], ready(HASH, None)),
+        add("calvin", &[""], ready(HASH, None)),
+        add("calvin", &["a\u{7}b"], ready(HASH, None)),
+        add("calvin", &[], ready("no hash", None)),
+        add("calvin", &[], ready(HASH, Some("rot13"))),
+        add("calvin", &[], Credential::Password(secret(""))),
+        add("calvin", &[], Credential::Password(secret("seven77"))),
+        add("calvin", &[], Credential::Hash { hash: Secret::new(vec![0xff]), scheme: None }),
+        Command::UserList { realm: s("nowhere") },
+        Command::CheckPassword { realm: s("nowhere"), login: s("a"), password: secret("b"), explain: true },
+        check_object("calvin", "planet", "1", None),
+        check_object("calvin", "", "1", None),
+        Command::GroupAdd { realm: s("default"), login: s("calvin"), group: s("") },
+        Command::ObjectGrant {
+            realm: s("default"),
+            login: s("calvin"),
+            domain: s("doc"),
+            id: s("1"),
+            mode: s(""),
+        },
+        Command::UserImport { realm: s("default"), file: secret("calvin\n") },
+        Command::UserImport { realm: s("default"), file: Secret::new(vec![0xff]) },
+        Command::CacheVoid {
+            user: None,
+            group: None,
+            object: Some(s("doc")),
+            realm: None,
+            all: false,
+            forget: true,
+        },
+        Command::CacheVoid {
+            user: None,
+            group: None,
+            object: None,
+            realm: Some(s("nowhere")),
+            all: false,
+            forget: true,
+        },
+    ] {
+        check(&stack, command, 2, invalid()).await;
+    }
+    check(&stack, Command::UserList { realm: s("default") }, 0, json!({})).await;
+    assert_eq!(ops::run(&stack, Command::UserList { realm: s("default") }).await.rows, [] as [Value; 0]);
+}
+
+#[tokio::test]
+async fn groups_and_rights_are_given_and_taken() {
+    let stack = stack(MANAGED).await;
+    check(&stack, add("calvin", &[], ready(HASH, None)), 0, json!({})).await;
+    let group = |add: bool, login: &str| {
+        let (realm, login, group) = (s("default"), s(login), s("staff"));
+        if add {
+            Command::GroupAdd { realm, login, group }
+        } else {
+            Command::GroupRemove { realm, login, group }
+        }
+    };
+    let not = json!({ "decision": "not_member", "source": "local", "id": 1 });
+    check(&stack, check_group("calvin", "staff"), 1, not.clone()).await;
+    check(
+        &stack,
+        check_group("nobody", "staff"),
+        1,
+        json!({ "decision": "not_member", "reason": "unknown_user" }),
+    )
+    .await;
+    check(&stack, group(true, "nobody"), 1, json!({ "reason": "unknown_user" })).await;
+    check(&stack, group(true, "calvin"), 0, json!({ "changed": true })).await;
+    check(&stack, group(true, "calvin"), 0, json!({ "changed": false })).await;
+    check(&stack, check_group("CALVIN", "staff"), 0, json!({ "decision": "member" })).await;
+    let list =
+        |login: Option<&str>| Command::GroupList { realm: s("default"), login: login.map(str::to_owned) };
+    check(&stack, list(None), 0, json!({ "group": "staff" })).await;
+    check(&stack, list(Some("calvin")), 0, json!({ "group": "staff" })).await;
+    check(&stack, list(Some("nobody")), 1, json!({ "reason": "unknown_user" })).await;
+    check(&stack, group(false, "calvin"), 0, json!({ "changed": true })).await;
+    check(&stack, check_group("calvin", "staff"), 1, not).await;
+
+    let object = |add: bool| {
+        let (realm, domain, id) = (s("default"), s("doc"), s("42"));
+        if add {
+            Command::ObjectAdd { realm, domain, id }
+        } else {
+            Command::ObjectDelete { realm, domain, id }
+        }
+    };
+    let right = |grant: bool| {
+        let (realm, login, domain, id, mode) = (s("default"), s("calvin"), s("doc"), s("42"), s("read"));
+        if grant {
+            Command::ObjectGrant { realm, login, domain, id, mode }
+        } else {
+            Command::ObjectRevoke { realm, login, domain, id, mode }
+        }
+    };
+    check(&stack, object(true), 0, json!({ "domain": "doc", "object": "42", "changed": true })).await;
+    let check_doc = |mode| check_object("calvin", "doc", "42", mode);
+    check(&stack, check_doc(Some("read")), 1, json!({ "decision": "deny", "mode": "read" })).await;
+    check(&stack, check_object("calvin", "doc", "43", None), 1, json!({ "decision": "not_found" })).await;
+    check(
+        &stack,
+        check_object("nobody", "doc", "42", None),
+        1,
+        json!({ "decision": "deny", "reason": "unknown_user" }),
+    )
+    .await;
+    check(&stack, right(true), 0, json!({ "changed": true })).await;
+    check(&stack, check_doc(Some("read")), 0, json!({ "decision": "allow", "object": "42" })).await;
+    check(&stack, check_doc(None), 0, json!({ "decision": "allow", "mode": null })).await;
+    check(&stack, right(false), 0, json!({ "changed": true })).await;
+    check(&stack, check_doc(Some("read")), 1, json!({ "decision": "deny" })).await;
+    check(&stack, object(false), 0, json!({ "changed": true })).await;
+    check(&stack, check_doc(Some("read")), 1, json!({ "decision": "not_found" })).await;
+    check(&stack, right(true), 1, json!({ "reason": "not_found" })).await;
+}
+
+#[tokio::test]
+async fn an_import_adds_who_is_not_there_and_warns_of_hashes_that_are_not_accepted() {
+    let stack = stack(MANAGED).await;
+    let file = format!(
+        "calvin:{HASH}\nsusie:$apr1$TqI9WECO$LHZB2DqRlk9nObiB6vJG9.\nmoe:{{SHA}}fEqNCco3Yq9h5ZUglD3CZJT4lBs=\n"
+    );
+    let import = |text: &str| Command::UserImport { realm: s("default"), file: secret(text) };
+    let row = check(&stack, import(&file), 0, json!({ "added": 3, "exists": [] })).await;
+    let warnings = row["warnings"].as_array().unwrap();
+    assert!(warnings.len() == 1 && warnings[0].as_str().unwrap().starts_with("moe: "), "{row}");
+    check(&stack, check_password("calvin", "hobbes"), 0, json!({})).await;
+    check(&stack, check_password("moe", "x"), 3, json!({ "error": "misconfigured" })).await;
+    let again = json!({ "added": 0, "exists": ["calvin", "susie", "moe"] });
+    check(&stack, import(&file), 1, again).await;
+    // Nothing of a file with a bad line.
+    let bad = format!("hobbes:{HASH}\nbad login:{HASH}\n");
+    check(&stack, import(&bad), 2, json!({ "error": "invalid" })).await;
+    check(&stack, check_password("hobbes", "hobbes"), 1, json!({ "reason": "unknown_user" })).await;
+}
+
+#[tokio::test]
+async fn caches_and_sources_report_and_forget() {
+    let stack = stack(MANAGED).await;
+    check(&stack, add("calvin", &[], ready(HASH, None)), 0, json!({})).await;
+    let fresh = ops::run(&stack, Command::Sources { probe: false }).await;
+    assert_eq!(
+        (fresh.exit, &fresh.rows[0]["source"], &fresh.rows[0]["kind"]),
+        (0, &json!("local"), &json!("sql"))
+    );
+    check(&stack, check_group("calvin", "staff"), 1, json!({ "cache": "miss" })).await;
+    check(&stack, check_group("calvin", "staff"), 1, json!({ "cache": "hit" })).await;
+    let stats = ops::run(&stack, Command::CacheStats).await;
+    assert_eq!(stats.rows.len(), 3);
+    assert!(
+        stats.rows.iter().all(|row| row["source"] == "local" && row["kind"] == "ttl" && row["hits"].is_u64())
+    );
+    let void = |user: Option<&str>, realm: Option<&str>, all, forget| Command::CacheVoid {
+        user: user.map(str::to_owned),
+        group: None,
+        object: None,
+        realm: realm.map(str::to_owned),
+        all,
+        forget,
+    };
+    for (command, fields) in [
+        (void(Some("Calvin"), None, false, false), json!({ "expired": ["user"], "realm": "default" })),
+        (void(None, Some("default"), false, true), json!({ "flushed": ["realm"], "realm": "default" })),
+        (void(None, None, true, true), json!({ "flushed": ["all"] })),
+    ] {
+        check(&stack, command, 0, fields).await;
+        check(&stack, check_group("calvin", "staff"), 1, json!({ "cache": "miss" })).await;
+        check(&stack, check_group("calvin", "staff"), 1, json!({ "cache": "hit" })).await;
+    }
+    check(&stack, Command::Sources { probe: true }, 0, json!({ "state": "up", "used": true })).await;
+}
+
+#[tokio::test]
+async fn an_outage_is_neither_a_yes_nor_a_no_and_is_explained() {
+    let folder = tempfile::tempdir().unwrap();
+    let users = folder.path().join("users");
+    std::fs::write(&users, "calvin:$nobody$can$read$this\n").unwrap();
+    let stack = stack(&format!("[source.office]\nkind = \"file\"\npath = '{}'\n", users.display())).await;
+    let explain = Command::CheckPassword {
+        realm: s("default"),
+        login: s("calvin"),
+        password: secret("hobbes"),
+        explain: true,
+    };
+    let row = check(&stack, explain, 3, json!({ "error": "corrupt", "source": "office" })).await;
+    assert!(row["steps"].as_array().unwrap().len() > 1 && !row.to_string().contains("hobbes"), "{row}");
+    // What can't be written is wrong use, not an outage.
+    let refused = json!({ "error": "invalid" });
+    check(&stack, add("susie", &[], ready(HASH, None)), 2, refused.clone()).await;
+    check(&stack, Command::UserList { realm: s("default") }, 2, refused).await;
+}
+
+#[test]
+fn errors_have_their_exit_status() {
+    for (kind, exit) in [
+        (ErrorKind::Invalid, 2),
+        (ErrorKind::Unavailable, 3),
+        (ErrorKind::Timeout, 3),
+        (ErrorKind::Overloaded, 3),
+        (ErrorKind::Ambiguous, 3),
+        (ErrorKind::Corrupt, 3),
+        (ErrorKind::Misconfigured, 3),
+        (ErrorKind::Unsupported, 3),
+        (ErrorKind::Internal, 3),
+    ] {
+        let reply = Reply::failed(&Error::new(kind, "text").at("app"));
+        let row = json!({ "error": kind.as_str(), "message": format!("{kind}: text (source app)"), "source": "app" });
+        assert_eq!((reply.exit, reply.rows), (exit, vec![row]));
+    }
+    // Before there is a stack, what is configured is the caller's to mend.
+    assert_eq!(crate::refused(&Error::new(ErrorKind::Misconfigured, "x")).exit, 2);
+    assert_eq!(crate::refused(&Error::new(ErrorKind::Unavailable, "x")).exit, 3);
+}
+
+#[test]
+fn commands_cross_the_socket_whole_and_show_no_secret() {
+    let hash = "$2b$04$canarycanarycanarycanu";
+    for command in [
+        check_password("calvin", "canary"),
+        add("calvin", &["a"], Credential::Password(secret("canary"))),
+        add("calvin", &[], ready(hash, Some("bcrypt"))),
+        Command::UserPasswd { realm: s("r"), login: s("l"), password: secret("canary\0\u{ff}") },
+        Command::UserImport { realm: s("r"), file: secret("calvin:canary") },
+        Command::CacheStats,
+    ] {
+        let shown = format!("{command:?}");
+        assert!(!shown.contains("canary"), "{shown}");
+        let text = serde_json::to_string(&command).unwrap();
+        assert!(!text.contains("canary"), "as base64: {text}");
+        let back: Command = serde_json::from_str(&text).unwrap();
+        assert_eq!(serde_json::to_string(&back).unwrap(), text);
+    }
+    let bytes: Secret =
+        serde_json::from_str(&serde_json::to_string(&secret("\0\u{ff}canary")).unwrap()).unwrap();
+    assert_eq!(bytes.bytes(), "\0\u{ff}canary".as_bytes());
+    assert!(serde_json::from_str::<Secret>("\"%\"").is_err());
+    assert!(serde_json::from_str::<Command>("\"Nonsense\"").is_err());
+}
+
+#[test]
+fn only_questions_may_be_asked_beside_a_running_server() {
+    assert!(!check_password("a", "b").changes() && !Command::Sources { probe: true }.changes());
+    assert!(add("a", &[], ready(HASH, None)).changes());
+    assert!(Command::UserImport { realm: s("r"), file: secret("") }.changes());
+}
+
+#[test]
+fn nothing_that_is_printed_steers_the_terminal() {
+    let evil = "a\u{1b}[2J\u{9b}1m\r\n\u{202e}b";
+    for row in [
+        json!({ "decision": evil, "x": evil, "list": [evil, evil], "deep": { "x": evil }, evil: "x" }),
+        json!({ "login": evil, "realm": evil }),
+        json!([evil]),
+        json!(evil),
+    ] {
+        let line = output::in_words(&row);
+        assert!(!line.chars().any(|c| c.is_control() || c == '\u{202e}'), "{line:?}");
+        assert!(line.contains("a\u{fffd}[2J"), "{line:?}");
+    }
+    let line = output::in_words(
+        &json!({ "decision": "accepted", "login": "calvin", "id": 1, "none": null, "steps": [1] }),
+    );
+    assert_eq!(line, "accepted: id 1, login calvin");
+}
+
+#[tokio::test]
+async fn the_metrics_are_well_formed() {
+    let stack = stack(MANAGED).await;
+    check(&stack, add("calvin", &[], ready(HASH, None)), 0, json!({})).await;
+    check(&stack, check_password("calvin", "hobbes"), 0, json!({})).await;
+    check(&stack, check_password("secretive", "x"), 1, json!({})).await;
+    let page = metrics::render(&stack);
+    let mut kinds = std::collections::BTreeMap::new();
+    let mut family = "";
+    for line in page.lines() {
+        let mut words = line.split(' ');
+        match words.next().unwrap() {
+            "#" => {
+                let (what, name) = (words.next().unwrap(), words.next().unwrap());
+                match what {
+                    "HELP" => {
+                        family = name;
+                        assert!(words.next().is_some(), "{line}");
+                    }
+                    "TYPE" => {
+                        assert_eq!(name, family);
+                        let kind = words.next().unwrap();
+                        assert!(matches!(kind, "counter" | "gauge") && words.next().is_none(), "{line}");
+                        assert!(kinds.insert(name, kind).is_none(), "{name} twice");
+                        assert_eq!(kind == "counter", name.ends_with("_total"), "{name}");
+                    }
+                    other => panic!("{other}"),
+                }
+            }
+            sample => {
+                let (labelled, value) = line.rsplit_once(' ').unwrap();
+                assert_eq!(sample.split('{').next().unwrap(), family, "{line}");
+                assert_eq!(labelled.contains('{'), labelled.ends_with('}'));
+                assert!(value.parse::<f64>().unwrap() >= 0.0, "{line}");
+            }
+        }
+    }
+    assert!(page.ends_with('\n') && kinds.len() > 15);
+    for sample in [
+        "gatepost_logins_total{realm=\"default\",outcome=\"accepted\"} 1",
+        "gatepost_logins_total{realm=\"default\",outcome=\"unknown_user\"} 1",
+        "gatepost_source_up{source=\"local\"} 1",
+        "gatepost_hash_pads_total 1",
+    ] {
+        assert!(page.lines().any(|line| line == sample), "{sample} is not in {page}");
+    }
+    // Labels are names from configuration, never people.
+    assert!(!page.contains("calvin") && !page.contains("secretive"));
+}
+
+#[tokio::test]
+async fn a_front_that_cannot_be_is_refused_with_its_place() {
+    for (server, message) in [
+        (
+            "trusted_proxies = [\"10.0.0.0/8\",\n\"x\"]",
+            "gatepost.toml:9: server.trusted_proxies.1: this is neither an address nor a network",
+        ),
+        ("hosts = { \"a b\" = \"default\" }", "gatepost.toml:8: server.hosts.\"a b\": "),
+    ] {
+        let stack = stack(&format!("{MANAGED}[server]\n{server}\n")).await;
+        let error = serve::front(&stack).unwrap_err();
+        assert!(error.message().starts_with(message), "{error}");
+        assert_eq!(error.kind(), ErrorKind::Misconfigured);
+    }
+}
+
+fn mode(path: &Path) -> u32 {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::symlink_metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+#[tokio::test]
+async fn one_server_runs_on_a_folder_and_its_socket_is_closed_to_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path();
+    assert!(admin::connect(data).await.unwrap().is_none());
+    let (listener, held) = admin::listen(data).unwrap();
+    assert_eq!((mode(&admin::socket(data)), mode(&data.join("server.lock"))), (0o600, 0o600));
+    assert!(!data.join(".adm").exists());
+    assert!(admin::connect(data).await.unwrap().is_some());
+    let error = admin::listen(data).unwrap_err();
+    assert_eq!(error.message(), "a server already runs on this data folder");
+    assert!(admin::connect(data).await.unwrap().is_some(), "the refused one has harmed nothing");
+    drop((listener, held));
+    assert!(!admin::socket(data).exists());
+    // One that was killed leaves its socket: nobody answers, and the next takes over.
+    drop(tokio::net::UnixListener::bind(admin::socket(data)).unwrap());
+    std::fs::create_dir(data.join(".adm")).unwrap();
+    assert!(admin::connect(data).await.unwrap().is_none());
+    let _held = admin::listen(data).unwrap();
+    assert!(admin::connect(data).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn no_password_is_sent_to_a_socket_that_others_could_have_made() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let _held = admin::listen(folder.path()).unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    let error = admin::connect(folder.path()).await.unwrap_err();
+    assert_eq!(error.message(), "others may write to the data folder; make its mode 0700");
+}
+
+#[tokio::test]
+async fn a_command_gets_through_the_socket_and_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let stack = stack(MANAGED).await;
+    let (listener, held) = admin::listen(folder.path()).unwrap();
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let served = tokio::spawn(crate::net::unix(listener, admin::router(Arc::clone(&stack)), stopped));
+    let ask = async |command: Command| {
+        let stream = admin::connect(folder.path()).await.unwrap().unwrap();
+        admin::ask(stream, &command).await.unwrap()
+    };
+    assert_eq!(ask(add("calvin", &["staff"], ready(HASH, None))).await.exit, 0);
+    assert_eq!(ask(check_password("calvin", "hobbes")).await.exit, 0);
+    let there = ask(check_group("calvin", "ghosts")).await;
+    assert_eq!((there.exit, &there.rows[0]["decision"]), (1, &json!("not_member")));
+    stop.send(true).unwrap();
+    served.await.unwrap();
+    drop(held);
+    assert!(admin::connect(folder.path()).await.unwrap().is_none());
+}

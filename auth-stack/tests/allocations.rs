@@ -1,0 +1,86 @@
+//! An answer from memory, through the composed realm, allocates nothing.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a panic is how a test says what is wrong"
+)]
+#![allow(unsafe_code, reason = "a global allocator that counts can't be written without")]
+
+mod common;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::sync::Arc;
+
+use auth_core::{Access, Ctx, Member};
+use auth_testkit::{MemoryStore, object};
+use common::{all, builder, who};
+
+struct Counting;
+
+thread_local! {
+    // Per thread, so that what others do does not count.
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+// SAFETY: everything is passed on to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.with(|count| count.set(count.get() + 1));
+        // SAFETY: the caller keeps to `alloc`'s contract.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the pointer came from `System` with this layout.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Polls a future, which must not wait, and counts what that allocates.
+fn count<T>(future: impl Future<Output = T>) -> (u64, T) {
+    let mut future = std::pin::pin!(future);
+    let before = ALLOCATIONS.with(Cell::get);
+    let polled = future.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
+    let allocated = ALLOCATIONS.with(Cell::get) - before;
+    let std::task::Poll::Ready(answer) = polled else { panic!("an answer from memory does not wait") };
+    (allocated, answer)
+}
+
+#[tokio::test]
+async fn a_remembered_group_and_a_remembered_right_allocate_nothing() {
+    for cache in ["ttl", "lru"] {
+        let (app, other) = (Arc::new(MemoryStore::named("app")), Arc::new(MemoryStore::empty("other")));
+        let text = "[realm.default]\npassword = [\"app\", \"other\"]\ngroups = [\"other\", \"app\"]\nobjects = { \"*\" = \"app\" }\n";
+        let stack = builder(&[("app", all(&app)), ("other", all(&other))], text)
+            .var("CACHE", cache)
+            .build()
+            .await
+            .unwrap();
+        let realm = stack.realm("default").unwrap();
+        let (calvin, doc, ctx) = (who(&stack, "calvin").await, object("doc", 1), Ctx::new());
+        // Once to remember it.
+        assert_eq!(realm.is_member(&ctx, &calvin, "staff").await.unwrap(), Member::Yes);
+        assert_eq!(realm.access(&ctx, &calvin, &doc, Some("read")).await.unwrap(), Access::Allow);
+        assert_eq!(realm.access(&ctx, &calvin, &doc, Some("burn")).await.unwrap(), Access::Deny);
+        let (allocated, member) = count(realm.is_member(&ctx, &calvin, "staff"));
+        assert_eq!((allocated, member.unwrap()), (0, Member::Yes), "{cache}");
+        let (allocated, member) = count(realm.is_member(&ctx, &calvin, "ghosts"));
+        assert_eq!((allocated, member.unwrap()), (0, Member::No), "{cache}");
+        let (allocated, access) = count(realm.access(&ctx, &calvin, &doc, Some("read")));
+        assert_eq!((allocated, access.unwrap()), (0, Access::Allow), "{cache}");
+        let (allocated, access) = count(realm.access(&ctx, &calvin, &doc, Some("burn")));
+        assert_eq!((allocated, access.unwrap()), (0, Access::Deny), "{cache}");
+    }
+}
+
+#[tokio::test]
+async fn the_allocator_counts() {
+    let (allocated, _) = count(async { Box::new(1) });
+    assert_eq!(allocated, 1);
+}
