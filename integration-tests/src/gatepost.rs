@@ -134,6 +134,15 @@ impl Gatepost {
         finish(args, command, b"")
     }
 
+    /// Runs a command in an environment without this name.
+    #[must_use]
+    pub fn run_without(&self, args: &[&str], name: &str) -> Done {
+        let mut command = self.command(args);
+        command.env_remove(name);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        finish(args, command, b"")
+    }
+
     /// Runs a command with `--json`, expects an exit status, and returns the only object.
     ///
     /// # Panics
@@ -353,6 +362,15 @@ impl Server {
     #[expect(clippy::must_use_candidate, reason = "most callers only want it stopped")]
     pub fn stop(mut self) -> Duration {
         self.end()
+    }
+
+    /// Ends it without a warning.
+    pub fn kill(mut self) {
+        if let Some(mut child) = self.child.take() {
+            // It can't refuse.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 
     fn end(&mut self) -> Duration {

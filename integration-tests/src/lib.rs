@@ -20,7 +20,7 @@ pub use front::{Nginx, skipped};
 pub use gatepost::{Done, Gatepost, Server};
 pub use http::{Response, basic, exchange, get};
 pub use logins::{Attempt, People, Person, htpasswd_people, sqlite_people};
-pub use process::stopwatch;
+pub use process::{stopwatch, until};
 pub use tables::{break_file, database, restore_file};
 pub use vectors::{Expected, Vector, all_vectors, in_parallel};
 pub use world::{WORLD_QUERIES, load_world, world_htfiles, world_tables, world_toml};

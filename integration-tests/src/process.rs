@@ -18,6 +18,20 @@ pub fn stopwatch() -> Instant {
     Instant::now()
 }
 
+/// Waits until something is so.
+///
+/// # Panics
+/// If it is not so within a minute.
+#[track_caller]
+pub fn until(mut so: impl FnMut() -> bool, what: &str) {
+    let began = stopwatch();
+    while !so() {
+        assert!(began.elapsed() < PATIENCE, "never: {what}");
+        // There is nothing to wait on but the thing itself.
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 /// Makes a command that is told to stop when the thread that starts it ends, and has no environment but a PATH.
 pub(crate) fn bound(program: impl AsRef<OsStr>, as_nobody: bool) -> Command {
     let mut command = Command::new("setpriv");
