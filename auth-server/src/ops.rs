@@ -59,9 +59,12 @@ pub(crate) async fn run(stack: &Stack, command: Command) -> Reply {
 }
 
 fn realm<'a>(stack: &'a Stack, name: &str) -> Result<&'a Arc<Realm>> {
-    stack
-        .realm(name)
-        .ok_or_else(|| Error::new(ErrorKind::Invalid, "there is no such realm").with("realm", name))
+    stack.realm(name).ok_or_else(|| {
+        let known: Vec<&str> = stack.realms().map(|realm| realm.id().name()).collect();
+        Error::new(ErrorKind::Invalid, "there is no such realm")
+            .with("realm", name)
+            .with("known", known.join(", "))
+    })
 }
 
 fn directory<'a>(stack: &'a Stack, name: &str) -> Result<(&'a Arc<Realm>, &'a Arc<Fenced>)> {

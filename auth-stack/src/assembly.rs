@@ -18,7 +18,6 @@ use auth_password::{Hashed, Hasher, MemoConfig};
 use crate::audit::LogAudit;
 use crate::config::{LinkKind, NextName, RealmConfig, RoleName, SourceCommon};
 use crate::load::Loaded;
-use crate::resolver::WatchedResolver;
 use crate::settings::said;
 use crate::source::{Passwords, Provides};
 use crate::stack::{Cache, Source};
@@ -262,13 +261,7 @@ impl Assembly<'_> {
                 _ => Err(self.loaded.origins.wrong(&path, "this source can't look up a login")),
             },
             LinkKind::Query => match &provides.resolver {
-                Some(resolver) => Ok(Link::Through(Arc::new(WatchedResolver {
-                    source: source.into(),
-                    limit: self.common(source).timeout.0,
-                    clock: Arc::clone(&self.clock),
-                    health: self.health(source),
-                    inner: Arc::clone(resolver),
-                }))),
+                Some(resolver) => Ok(Link::Through(self.watched(source, Arc::clone(resolver)))),
                 None => Err(self.loaded.origins.wrong(&path, "this source has no mapping query")),
             },
         }

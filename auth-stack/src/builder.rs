@@ -260,6 +260,12 @@ impl Builder {
         let directories = assembly.directories(&config.realm)?;
         assembly.check_unused(&config.realm)?;
         let set = loaded.table.get("server").is_some_and(|server| server.get("realm").is_some());
+        // Who has one realm means that one.
+        if let (false, [only], false) =
+            (set, realms.keys().collect::<Vec<_>>().as_slice(), realms.contains_key(&config.server.realm))
+        {
+            config.server.realm = (*only).clone();
+        }
         // The default of the setting matters only where there is such a realm.
         let named = set.then(|| (vec!["server", "realm"], &config.server.realm));
         let hosts =

@@ -370,7 +370,7 @@ pub struct LimitsConfig {
 pub struct ServerConfig {
     /// Where HTTP is served.
     pub listen: std::net::SocketAddr,
-    /// The realm of hosts that `hosts` does not name.
+    /// The realm of hosts that `hosts` does not name: `default`, or the only one.
     pub realm: String,
     /// The realm of each host name.
     pub hosts: BTreeMap<String, String>,

@@ -10,7 +10,6 @@ mod data;
 mod load;
 mod nearest;
 mod origins;
-mod resolver;
 mod secret;
 mod settings;
 mod source;

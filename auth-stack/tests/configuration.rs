@@ -603,3 +603,18 @@ fn one_lifetime_sets_three_and_caps_the_rest() {
     assert_eq!(ttls("[cache.ttl]\nall = \"20s\"\naccount = \"5s\"\n", &[]), [5, 20, 20, 20, 20, 15, 0, 20]);
     assert_eq!(ttls("", &[("CACHE_TTL", "0")]), [0; 8]);
 }
+
+#[tokio::test]
+async fn the_only_realm_is_the_one_that_is_meant() {
+    let realm = |names: &[&str]| {
+        let realms = names.iter().map(|name| format!("[realm.{name}]\npassword = [\"a\"]\n"));
+        format!("[source.a]\nkind = \"memory\"\n{}", realms.collect::<String>())
+    };
+    for (names, meant) in
+        [(&["staff"][..], "staff"), (&["default", "staff"], "default"), (&["a", "b"], "default")]
+    {
+        let stack = build(&realm(names), &[]).await.unwrap();
+        assert_eq!(stack.config().server.realm, meant);
+        assert_eq!(stack.realms().map(|realm| realm.id().name()).collect::<Vec<_>>(), names);
+    }
+}
