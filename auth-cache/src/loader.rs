@@ -145,7 +145,9 @@ impl Loader {
             drop(flights);
             self.note_miss(ctx, &found);
             count(&self.shelf.counters.coalesced);
-            ctx.note(|| Step::new("cache", "joined a load").at(self.source.name()));
+            ctx.note(|| {
+                Step::new("cache", format_args!("{}: joined a load", self.kind)).at(self.source.name())
+            });
             return Ok(Boarded::Flight(landing));
         }
         if flights.under_way >= self.most {
@@ -296,13 +298,15 @@ impl Loader {
     fn note_hit(&self, ctx: &Ctx, answer: &Answer, age: Duration) {
         self.shelf.counters.hit(answer.is_negative(), age);
         ctx.note_cache(CacheUse::Hit);
-        ctx.note(|| Step::new("cache", "hit").at(self.source.name()).aged(age));
+        ctx.note(|| Step::new("cache", format_args!("{}: hit", self.kind)).at(self.source.name()).aged(age));
     }
 
     fn note_miss(&self, ctx: &Ctx, found: &Found) {
         self.shelf.counters.miss(found);
         ctx.note_cache(CacheUse::Miss);
-        ctx.note(|| Step::new("cache", found.as_str()).at(self.source.name()));
+        ctx.note(|| {
+            Step::new("cache", format_args!("{}: {}", self.kind, found.as_str())).at(self.source.name())
+        });
     }
 
     fn fault(&self, kind: ErrorKind, message: &'static str) -> Error {

@@ -173,7 +173,10 @@ impl PasswordChain {
             ctx.note(|| Step::new("chain", "known owner").at(entry.source.source().name()));
             match question.ask(ctx, &entry.source, login).await? {
                 Told::Final(answer) => return Ok(Some(answer)),
-                Told::Soft(no) if entry.on_bad_password == Next::Stop => return Ok(Some(no)),
+                Told::Soft(no) if entry.on_bad_password == Next::Stop => {
+                    note_stop(ctx, entry);
+                    return Ok(Some(no));
+                }
                 Told::Soft(no) => soft = Some(no),
                 Told::Unknown => self.owners.forget(login),
             }
@@ -190,6 +193,7 @@ impl PasswordChain {
                 Ok(Told::Soft(no)) => {
                     soft.get_or_insert(no);
                     if entry.on_bad_password == Next::Stop {
+                        note_stop(ctx, entry);
                         // A source that can't tell unknown from wrong says this of everybody.
                         let known = entry.source.source().capabilities().tells_unknown;
                         self.found(login, entry, known && failed.is_none());
@@ -216,6 +220,12 @@ impl PasswordChain {
             self.owners.remember(login, entry.source.source().name());
         }
     }
+}
+
+fn note_stop(ctx: &Ctx, entry: &ChainEntry) {
+    ctx.note(|| {
+        Step::new("chain", "a wrong password here asks nobody else").at(entry.source.source().name())
+    });
 }
 
 /// A question that a chain puts to one source after the other.

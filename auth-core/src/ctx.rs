@@ -92,6 +92,19 @@ impl Ctx {
         self.record.as_ref()
     }
 
+    /// Asks from memory: what is noted meanwhile counts only if that gives an answer, since the question is
+    /// asked again otherwise. Allocates only where somebody keeps a record.
+    pub fn trying<T>(&self, peek: impl FnOnce(&Self) -> Option<T>) -> Option<T> {
+        let Some(record) = &self.record else { return peek(self) };
+        let scratch = Arc::new(if record.steps.is_some() { Record::explaining() } else { Record::new() });
+        let answer = peek(&self.clone().with_record(Arc::clone(&scratch)))?;
+        self.note_cache(scratch.cache());
+        if let Some(steps) = &record.steps {
+            steps.lock().unwrap_or_else(PoisonError::into_inner).extend(scratch.steps());
+        }
+        Some(answer)
+    }
+
     /// Notes a step for `explain`; the step is made only if somebody wants it.
     pub fn note(&self, step: impl FnOnce() -> Step) {
         if let Some(steps) = self.record.as_ref().and_then(|record| record.steps.as_ref()) {

@@ -173,6 +173,9 @@ impl ByLogin {
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl Resolver for ByLogin {
+    fn source(&self) -> &SourceInfo {
+        self.accounts.source()
+    }
     async fn resolve(&self, ctx: &Ctx, foreign: &Principal) -> Result<Lookup<Principal>> {
         let account = self.accounts.account(ctx, foreign.login()).await?;
         Ok(account.map(|account| account.principal().clone()))

@@ -25,6 +25,9 @@ pub trait HashCheck: fmt::Debug + Send + Sync {
 /// Finds a source's own record of a person whom another source knows: a realm's `link`.
 #[async_trait]
 pub trait Resolver: fmt::Debug + Send + Sync {
+    /// Returns the name, fingerprint and capabilities of the source whose people it resolves to.
+    fn source(&self) -> &SourceInfo;
+
     /// Resolves a principal of another source to one of this source.
     ///
     /// # Errors

@@ -122,15 +122,19 @@ impl Realm {
     pub async fn login(&self, ctx: &Ctx, login: &Login, password: &Password) -> Result<Verdict> {
         self.own(login)?;
         let began = self.clock.now();
+        ctx.note(|| Step::new("login", format_args!("{} in realm {}", login.as_str(), self.id.name())));
         // Only a yes: a "no" from memory would be told from others by the hash job that it has not cost.
-        if let Some(verdict @ Verdict::Accepted(_)) = self.passwords.peek_verify(ctx, login, password) {
+        let remembered = ctx.trying(|ctx| match self.passwords.peek_verify(ctx, login, password) {
+            Some(verdict @ Verdict::Accepted(_)) => Some(verdict),
+            _ => None,
+        });
+        if let Some(verdict) = remembered {
             let outcome = Self::asked_for(login, verdict);
             self.hear(login.as_str(), &outcome, began, true);
             return outcome;
         }
         let record = ctx.record().map_or_else(|| Arc::new(Record::new()), Arc::clone);
         let ctx = self.bounded(ctx).with_record(Arc::clone(&record));
-        ctx.note(|| Step::new("login", format_args!("{} in realm {}", login.as_str(), self.id.name())));
         let jobs = record.hash_jobs();
         let outcome = self
             .within(&ctx, async {
@@ -161,7 +165,8 @@ impl Realm {
     /// Any kind: nobody could find out. [`Unsupported`](ErrorKind::Unsupported) if a source can't tell.
     pub async fn account(&self, ctx: &Ctx, login: &Login) -> Result<Lookup<Account>> {
         self.own(login)?;
-        let account = match self.passwords.peek_account(ctx, login) {
+        ctx.note(|| Step::new("login", format_args!("{} in realm {}", login.as_str(), self.id.name())));
+        let account = match ctx.trying(|ctx| self.passwords.peek_account(ctx, login)) {
             Some(account) => account,
             None => {
                 let ctx = self.bounded(ctx);
@@ -183,7 +188,7 @@ impl Realm {
     /// of another realm.
     pub async fn groups(&self, ctx: &Ctx, who: &Principal) -> Result<GroupSet> {
         self.own(who.login())?;
-        let groups = match self.groups.peek_groups(ctx, who) {
+        let groups = match ctx.trying(|ctx| self.groups.peek_groups(ctx, who)) {
             Some(groups) => groups,
             None => {
                 let ctx = self.bounded(ctx);
@@ -200,7 +205,7 @@ impl Realm {
     /// realm.
     pub async fn is_member(&self, ctx: &Ctx, who: &Principal, group: &str) -> Result<Member> {
         self.own(who.login())?;
-        if let Some(member) = self.groups.peek_member(ctx, who, group) {
+        if let Some(member) = ctx.trying(|ctx| self.groups.peek_member(ctx, who, group)) {
             return Ok(member);
         }
         let ctx = self.bounded(ctx);
@@ -220,7 +225,7 @@ impl Realm {
         mode: Option<&str>,
     ) -> Result<Access> {
         self.own(who.login())?;
-        if let Some(access) = self.objects.peek_access(ctx, who, object, mode) {
+        if let Some(access) = ctx.trying(|ctx| self.objects.peek_access(ctx, who, object, mode)) {
             return Ok(access);
         }
         let ctx = self.bounded(ctx);

@@ -10,7 +10,7 @@ use futures_util::future::{Either, select};
 
 use crate::{
     Access, Account, AccountSource, Clock, Ctx, Error, ErrorKind, GroupOracle, GroupSet, Login, Lookup,
-    Member, ObjectPerms, ObjectRef, Password, PasswordSource, Principal, Result, SourceInfo, Step,
+    Member, ObjectPerms, ObjectRef, Password, PasswordSource, Principal, Resolver, Result, SourceInfo, Step,
     StoredHash, Verdict,
 };
 
@@ -210,6 +210,20 @@ fn asked_for(source: &SourceInfo, login: &Login, who: &Principal) -> Result<()> 
     Err(Error::new(ErrorKind::Internal, message))
 }
 
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl<S: Resolver + ?Sized> Resolver for Watched<S> {
+    fn source(&self) -> &SourceInfo {
+        self.inner.source()
+    }
+    async fn resolve(&self, ctx: &Ctx, foreign: &Principal) -> Result<Lookup<Principal>> {
+        self.watch(ctx, self.inner.source(), self.inner.resolve(ctx, foreign)).await
+    }
+    fn peek_resolve(&self, ctx: &Ctx, foreign: &Principal) -> Option<Lookup<Principal>> {
+        self.inner.peek_resolve(ctx, foreign)
+    }
+}
+
 /// What an answer is called in an explanation.
 trait Told {
     fn told(&self) -> &'static str;
@@ -306,6 +320,10 @@ impl Health {
     /// Notes what came of a question, or of a probe.
     pub fn note(&self, error: Option<&Error>, took: Duration, clock: &dyn Clock) {
         self.count(took);
+        // The asker's mistake says nothing about the source.
+        if error.is_some_and(|error| error.kind() == ErrorKind::Invalid) {
+            return;
+        }
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(error) = error {
             self.errors.fetch_add(1, Ordering::Relaxed);

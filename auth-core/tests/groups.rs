@@ -253,10 +253,13 @@ fn a_link_that_leads_to_another_source_is_an_error_and_nobody_is_asked() {
 
 /// A resolver that knows one person by heart.
 #[derive(Debug)]
-struct Leads(Principal);
+struct Leads(Principal, SourceInfo);
 
 #[async_trait]
 impl Resolver for Leads {
+    fn source(&self) -> &SourceInfo {
+        &self.1
+    }
     async fn resolve(&self, _ctx: &Ctx, _foreign: &Principal) -> Result<Lookup<Principal>> {
         Ok(Lookup::Found(self.0.clone()))
     }
@@ -270,7 +273,8 @@ fn what_a_link_remembers_is_held_to_the_same_rule() {
     let ctx = Ctx::new();
     let stranger = principal_at("staff", "calvin", Id::from(1));
     let peek = |leads_to: &str| {
-        let link = Link::Through(Arc::new(Leads(principal_at(leads_to, "calvin", Id::from(1)))));
+        let link =
+            Link::Through(Arc::new(Leads(principal_at(leads_to, "calvin", Id::from(1)), info(leads_to))));
         let oracle = Knows { info: info("app"), tell: YES, remembers: true };
         Linked::new(Arc::new(oracle), link).peek_groups(&ctx, &stranger)
     };

@@ -1,7 +1,7 @@
 //! Which questions a store has queries for.
 
 use async_trait::async_trait;
-use auth_core::{Ctx, Lookup, Principal, Resolver, Result};
+use auth_core::{Ctx, Lookup, Principal, Resolver, Result, SourceInfo};
 
 use crate::schema::Objects;
 use crate::store::SqlStore;
@@ -38,6 +38,10 @@ impl SqlStore {
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl Resolver for SqlStore {
+    fn source(&self) -> &SourceInfo {
+        &self.source
+    }
+
     async fn resolve(&self, _ctx: &Ctx, foreign: &Principal) -> Result<Lookup<Principal>> {
         self.resolve_own(foreign)
             .await

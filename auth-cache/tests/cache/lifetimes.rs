@@ -281,16 +281,16 @@ async fn what_happened_is_counted_and_told() {
             (record.cache(), step.outcome.clone(), step.age)
         };
         let miss = |outcome: &str| (CacheUse::Miss, outcome.to_owned(), None);
-        let hit = |age| (CacheUse::Hit, "hit".to_owned(), Some(seconds(age)));
-        assert_eq!(ask("calvin").await, miss("miss"));
-        assert_eq!(ask("nobody").await, miss("miss"));
+        let hit = |age| (CacheUse::Hit, "accounts: hit".to_owned(), Some(seconds(age)));
+        assert_eq!(ask("calvin").await, miss("accounts: miss"));
+        assert_eq!(ask("nobody").await, miss("accounts: miss"));
         place.bed.clock.advance(seconds(3));
         assert_eq!(ask("calvin").await, hit(3));
         assert_eq!(ask("nobody").await, hit(3));
         place.bed.clock.advance(seconds(60));
-        assert_eq!(ask("calvin").await, miss("expired"));
+        assert_eq!(ask("calvin").await, miss("accounts: expired"));
         place.bed.fence.invalidate(&auth_core::Subject::Login(&login("calvin")));
-        assert_eq!(ask("calvin").await, miss("invalidated"));
+        assert_eq!(ask("calvin").await, miss("accounts: invalidated"));
         assert!(place.accounts.peek_account(&Ctx::new(), &login("calvin")).is_some());
 
         let report = place.accounts.report();
