@@ -198,6 +198,13 @@ impl Realm {
         Ok(groups.found().unwrap_or_else(GroupSet::empty))
     }
 
+    /// Reports whether all groups of a person can be listed here; else only
+    /// [`is_member`](Self::is_member) is answered.
+    #[must_use]
+    pub fn lists_groups(&self) -> bool {
+        self.groups.source().capabilities().lists_groups
+    }
+
     /// Reports whether a person is in a group.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use auth_core::{Access, Clock, Ctx, Error, ErrorKind, Realm, Result, Verdict};
+use auth_core::{Access, Clock, Ctx, Error, ErrorKind, GroupSet, Member, Principal, Realm, Result, Verdict};
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
@@ -110,7 +110,11 @@ impl Question {
             Verdict::Rejected(reject) => return Ok(unauthenticated(&realm, reject.as_str())),
         };
         // Asked for even if nothing is demanded: a list that could not be had is no empty list.
-        let groups = realm.groups(ctx, &who).await?;
+        let groups = if realm.lists_groups() {
+            realm.groups(ctx, &who).await?
+        } else {
+            members_of(&realm, ctx, &who, &demand.groups).await?
+        };
         if !demand.groups.is_empty() && !demand.groups.iter().any(|group| groups.contains(group)) {
             return Ok(Outcome::Forbidden { reason: "not_member" });
         }
@@ -125,6 +129,17 @@ impl Question {
         }
         Identity::new(&who, &groups).map(Outcome::Allowed)
     }
+}
+
+/// Those of the demanded groups that a person is in: all that can be told where groups can't be listed.
+async fn members_of(realm: &Realm, ctx: &Ctx, who: &Principal, demanded: &[String]) -> Result<GroupSet> {
+    let mut held = Vec::new();
+    for group in demanded {
+        if realm.is_member(ctx, who, group).await? == Member::Yes {
+            held.push(group.as_str());
+        }
+    }
+    Ok(held.into_iter().collect())
 }
 
 fn unauthenticated(realm: &Realm, reason: &'static str) -> Outcome {

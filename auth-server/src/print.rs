@@ -27,11 +27,17 @@ fn nginx(listen: &str) -> String {
         r#"# In the server block of what is to be protected:
 location / {{
     auth_request     /.gatepost;
-    # The names are always sent, so that a client's own headers never get through.
+    # All five are set, empty ones too: a client's own headers of these names never get through.
     auth_request_set $gatepost_user   $upstream_http_remote_user;
     auth_request_set $gatepost_groups $upstream_http_remote_groups;
-    proxy_set_header Remote-User   $gatepost_user;
-    proxy_set_header Remote-Groups $gatepost_groups;
+    auth_request_set $gatepost_realm  $upstream_http_remote_realm;
+    auth_request_set $gatepost_name   $upstream_http_remote_name;
+    auth_request_set $gatepost_email  $upstream_http_remote_email;
+    proxy_set_header Remote-User      $gatepost_user;
+    proxy_set_header Remote-Groups    $gatepost_groups;
+    proxy_set_header Remote-Realm     $gatepost_realm;
+    proxy_set_header Remote-Name      $gatepost_name;
+    proxy_set_header Remote-Email     $gatepost_email;
     # proxy_pass http://127.0.0.1:8080;
 }}
 location = /.gatepost {{
@@ -40,7 +46,9 @@ location = /.gatepost {{
     proxy_pass              http://{listen}/auth/nginx;
     proxy_pass_request_body off;
     proxy_set_header        Content-Length "";
+    # The host may choose the realm: it is what nginx was asked for, whatever the client claims.
     proxy_set_header        Host $host;
+    proxy_set_header        X-Forwarded-Host $host;
     proxy_connect_timeout   2s;
     proxy_read_timeout      12s;
 }}"#

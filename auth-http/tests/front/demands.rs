@@ -2,8 +2,12 @@
 
 use std::sync::Arc;
 
-use auth_core::{DomainRouter, ObjectPerms, ObjectRef};
-use auth_testkit::{MemoryStore, World, object};
+use async_trait::async_trait;
+use auth_core::{
+    Capabilities, Ctx, DomainRouter, Error, ErrorKind, GroupOracle, GroupSet, GroupUnion, LoginRule, Lookup,
+    Member, ObjectPerms, ObjectRef, Principal, Result, SourceInfo,
+};
+use auth_testkit::{MemoryStore, World, info, object};
 
 use crate::support::{BOTH, Front, basic};
 
@@ -36,6 +40,46 @@ async fn any_of_the_groups_will_do() {
     ] {
         check(&front, login, query, status).await;
     }
+}
+
+/// Knows members but can't list, as an LDAP compare can't.
+#[derive(Debug)]
+struct Compares(SourceInfo);
+
+#[async_trait]
+impl GroupOracle for Compares {
+    fn source(&self) -> &SourceInfo {
+        &self.0
+    }
+    async fn groups_of(&self, _: &Ctx, _: &Principal) -> Result<Lookup<GroupSet>> {
+        Err(Error::new(ErrorKind::Unsupported, "can't list"))
+    }
+    async fn is_member(&self, _: &Ctx, who: &Principal, group: &str) -> Result<Member> {
+        let groups = World::user(who.login().as_str()).groups;
+        Ok(if groups.contains(&group) { Member::Yes } else { Member::No })
+    }
+}
+
+#[tokio::test]
+async fn where_groups_can_not_be_listed_the_demanded_ones_are_asked_for() {
+    let front = Front::new();
+    let cannot = Capabilities { lists_groups: false, ..Capabilities::default() };
+    let oracle = Arc::new(Compares(info("memory").with_capabilities(cannot)));
+    let realm = front.realm("default", LoginRule::CaseMapped).with_groups(GroupUnion::new(vec![oracle]));
+    front.table.set("default", realm);
+    for (login, query, status) in [
+        ("calvin", "group=admin", 200),
+        ("susie", "group=admin", 403),
+        ("susie", "group=admin&group=staff", 200),
+    ] {
+        check(&front, login, query, status).await;
+    }
+    let calvin = basic("calvin", World::user("calvin").password.unwrap());
+    let answer = front.get("/auth/nginx?group=staff&group=ghosts", &[("authorization", &calvin)]).await;
+    answer.has("remote-groups", "staff");
+    let answer = front.get("/auth/nginx", &[("authorization", &calvin)]).await;
+    answer.is(200);
+    answer.has("remote-groups", "");
 }
 
 #[tokio::test]
@@ -126,7 +170,7 @@ async fn a_mistake_of_the_operator_fails_for_everybody() {
 async fn a_store_may_declare_its_domains_itself() {
     let front = Front::new();
     let store: Arc<dyn ObjectPerms> = Arc::<MemoryStore>::clone(&front.store);
-    let realm = front.realm("default", auth_core::LoginRule::CaseMapped);
+    let realm = front.realm("default", LoginRule::CaseMapped);
     front.table.set("default", realm.with_objects(DomainRouter::new([("*".into(), store)])));
     front.store.add_object(&object("planet", 9));
     front.store.grant("calvin", &object("planet", 9), "visit");
