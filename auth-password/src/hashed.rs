@@ -105,7 +105,7 @@ impl<S: AccountSource + ?Sized> Hashed<S> {
         Some(age)
     }
 
-    // The password is right; what remains is whether the account may log in.
+    // What the verdict is if the password is right.
     fn admit(&self, account: &Account) -> Verdict {
         match account.state().refusal(self.clock.wall()) {
             Some(reject) => Verdict::Rejected(reject),
@@ -165,8 +165,10 @@ impl<S: AccountSource + ?Sized> Hashed<S> {
         };
         let who = account.principal();
         let key = self.key(login, hash, password);
-        if self.recall(ctx, who, &key).is_some() {
-            return Ok(self.admit(&account));
+        let verdict = self.admit(&account);
+        // Only a yes, as in a peek: a refusal from memory would not cost what a wrong password does.
+        if matches!(verdict, Verdict::Accepted(_)) && self.recall(ctx, who, &key).is_some() {
+            return Ok(verdict);
         }
         let verified = self.clock.now();
         let stamp = self.fence.with_id(stamp, watch, who);
@@ -180,6 +182,7 @@ impl<S: AccountSource + ?Sized> Hashed<S> {
             ctx.note(|| Step::new("hash", "the one-time code was used before"));
             return rejected(Reject::BadPassword);
         }
+        // Once more: time has passed.
         let verdict = self.admit(&account);
         if step.is_some() || matches!(verdict, Verdict::Rejected(_)) {
             return Ok(verdict);

@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 
 use crate::codes::UsedCodes;
 use crate::hash::totp::STEP_SECONDS;
-use crate::hash::{Outcome, Ready, Subject, Workspace, ready};
+use crate::hash::{Outcome, Ready, Salts, Workspace, ready};
 use crate::policy::Policy;
 use crate::pool::{Full, Pool};
 use crate::verify::{can_make, make_dummy, make_in, named_scheme};
@@ -48,6 +48,9 @@ pub struct HasherStats {
     pub jobs: u64,
     /// Jobs that no account asked for.
     pub pads: u64,
+    /// Jobs on a cheap hash that also did the work of a preferred one. Part of those jobs, not jobs of their
+    /// own.
+    pub dummies: u64,
     /// Jobs that were refused since the queue was full.
     pub refused: u64,
     /// Jobs that were dropped unworked, since nobody waited any longer.
@@ -62,6 +65,7 @@ pub struct HasherStats {
 struct Counts {
     jobs: AtomicU64,
     pads: AtomicU64,
+    dummies: AtomicU64,
     refused: AtomicU64,
     skipped: AtomicU64,
 }
@@ -117,6 +121,7 @@ impl Hasher {
         HasherStats {
             jobs: read(&self.counts.jobs),
             pads: read(&self.counts.pads),
+            dummies: read(&self.counts.dummies),
             refused: read(&self.counts.refused),
             skipped: read(&self.counts.skipped),
             queued: self.pool.queued(),
@@ -125,6 +130,10 @@ impl Hasher {
     }
 
     /// Verifies a password against a stored hash, and notes the job in `ctx`.
+    ///
+    /// A hash that costs less than half of a preferred one is worked on together with a preferred one, in the
+    /// same job, whether the password is right or not: a pad costs the same, and what is rejected later costs
+    /// the same too.
     ///
     /// Does not remember one-time codes: [`Hashed`](crate::Hashed) does.
     ///
@@ -158,12 +167,15 @@ impl Hasher {
         let scheme = ready.scheme();
         let (policy, dummy, password) = (Arc::clone(&self.policy), Arc::clone(&self.dummy), password.clone());
         let (shown, realm, unix_time) = (shown.to_owned(), login.realm().clone(), self.unix_time());
+        let counts = Arc::clone(&self.counts);
         let job = move |work: &mut Workspace| {
-            let subject = Subject { login: &shown, realm: realm.name(), unix_time };
-            let outcome = ready.verify(&policy, password.as_bytes(), &subject, work)?;
-            // An unknown login costs a pad; a wrong password must not be told from it by a faster no.
-            if matches!(outcome, Outcome::Mismatch) && ready.is_fast() {
-                dummy.verify(&policy, password.as_bytes(), &subject, work)?;
+            let salts = Salts { login: &shown, realm: realm.name(), unix_time };
+            let outcome = ready.verify(&policy, password.as_bytes(), &salts, work)?;
+            // An unknown login costs a pad; no rejection must be told from it by a stopwatch. Also after a right
+            // password: the account may be locked, the code used.
+            if ready.is_cheap_beside(&dummy) {
+                counts.dummies.fetch_add(1, Ordering::Relaxed);
+                dummy.verify(&policy, password.as_bytes(), &salts, work)?;
             }
             Ok(outcome)
         };
@@ -262,7 +274,7 @@ impl HashCheck for Hasher {
         let counts = Arc::clone(&self.counts);
         let job = move |work: &mut Workspace| {
             counts.pads.fetch_add(1, Ordering::Relaxed);
-            dummy.verify(&policy, password.as_bytes(), &Subject::default(), work)
+            dummy.verify(&policy, password.as_bytes(), &Salts::default(), work)
         };
         let (_, took) = self.run(ctx, Attempt::Counted, job).await?;
         ctx.note(|| Step::new("hash", "pad").took(took));
@@ -288,6 +300,7 @@ mod tests {
 
     use super::*;
     use crate::policy::{AcceptWeak, Preferred};
+    use crate::scheme::Scheme;
 
     const QUEUE: usize = 2;
 
@@ -452,7 +465,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_wrong_password_for_a_fast_hash_is_no_faster_than_a_pad() {
+    async fn a_password_for_a_cheap_hash_is_no_faster_than_a_pad_right_or_wrong() {
         let hasher = hasher(&ManualClock::new());
         // Only the dummy is argon2 here, so its memory shows that it was worked on.
         let worked = async || {
@@ -465,11 +478,58 @@ mod tests {
             assert_eq!(worked().await, padded, "{text} {typed}");
         };
         check("hobbes", Some("plaintext"), "else", true).await;
-        check("hobbes", Some("plaintext"), "hobbes", false).await;
+        check("hobbes", Some("plaintext"), "hobbes", true).await;
         check("GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ", Some("totp"), "else", true).await;
         let bcrypt = "$2b$04$tvJ/TIpZPc0ytdq1dfR36.IUbYKLRECoSPoZ7uHaaDwNVc4HisgAe";
         check(bcrypt, None, "else", false).await;
-        assert_eq!(hasher.stats().pads, 0);
+        check(bcrypt, None, "hobbes", false).await;
+        let stats = hasher.stats();
+        assert_eq!((stats.pads, stats.dummies), (0, 3));
+    }
+
+    #[test]
+    fn a_hash_is_cheap_by_what_its_parameters_cost() {
+        let b64 = "rrWWEkLImVOKkfJey5kTAg$z+45JLjULabCvGo7XCVLBDCW7oLsol1xM+9gY9Jq3cc";
+        let bcrypt = "tvJ/TIpZPc0ytdq1dfR36.IUbYKLRECoSPoZ7uHaaDwNVc4HisgAe";
+        let dots = |count| ".".repeat(count);
+        let policy = Policy::accept_all();
+        let read = |hash: &str, scheme| ready(&policy, hash, scheme).unwrap();
+        let check = |hash: &str, scheme: Option<Scheme>, beside_argon2: bool, beside_bcrypt: bool| {
+            for (preferred, cheap) in
+                [(Preferred::default(), beside_argon2), (Preferred::Bcrypt { cost: 12 }, beside_bcrypt)]
+            {
+                let dummy = read(make_dummy(&preferred).unwrap().as_str(), None);
+                assert_eq!(read(hash, scheme).is_cheap_beside(&dummy), cheap, "{hash} beside {preferred:?}");
+            }
+        };
+        check("hobbes", Some(Scheme::Plaintext), true, true);
+        check("GEZDGNBVGY3TQOJQ", Some(Scheme::Totp), true, true);
+        check("0eb55bec7f0e6d1c831bfbef77ac054a", Some(Scheme::HexMd5), true, true);
+        check(&format!("$apr1$salt${}", dots(22)), None, true, true);
+        check(&format!("$2b$04${bcrypt}"), None, true, true);
+        check(&format!("$2b$07${bcrypt}"), None, true, true);
+        check(&format!("$2b$10${bcrypt}"), None, false, true);
+        check(&format!("$2b$11${bcrypt}"), None, false, false);
+        check(&format!("$2b$12${bcrypt}"), None, false, false);
+        check(&format!("$argon2id$v=19$m=8,t=1,p=1${b64}"), None, true, true);
+        check(&format!("$argon2i$v=19$m=9000,t=2,p=1${b64}"), None, true, true);
+        check(&format!("$argon2id$v=19$m=19456,t=1,p=1${b64}"), None, false, true);
+        check(&format!("$argon2id$v=19$m=19456,t=2,p=1${b64}"), None, false, true);
+        check(&format!("$argon2id$v=19$m=65536,t=4,p=4${b64}"), None, false, false);
+        check(&format!("$pbkdf2-sha256$1${b64}"), None, true, true);
+        check(&format!("$pbkdf2-sha256$29000${b64}"), None, true, true);
+        check(&format!("$pbkdf2-sha256$600000${b64}"), None, false, false);
+        check(&format!("$pbkdf2$1$AAAA${}", "A".repeat(27)), None, true, true);
+        check(&format!("$pbkdf2-sha512$210000$AAAA${}", "A".repeat(86)), None, false, false);
+        check(&format!("$scram$1000$AAAA$sha-1={}", "A".repeat(27)), None, true, true);
+        check(&format!("$scrypt$ln=4,r=8,p=1${b64}"), None, true, true);
+        check(&format!("$scrypt$ln=17,r=8,p=1${b64}"), None, false, false);
+        check(&format!("$5$rounds=1000$salt${}", dots(43)), None, true, true);
+        check(&format!("$6$salt${}", dots(86)), None, true, true);
+        check(&format!("$6$rounds=656000$salt${}", dots(86)), None, false, false);
+        check(&format!("$sha1$1$salt${}", dots(28)), None, true, true);
+        check(&format!("$sha1$480000$salt${}", dots(28)), None, false, true);
+        check(&format!("$P$512345678{}", dots(22)), None, true, true);
     }
 
     #[tokio::test]

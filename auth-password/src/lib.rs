@@ -13,7 +13,7 @@ mod quality;
 mod scheme;
 mod verify;
 
-pub use hash::{Outcome, Subject};
+pub use hash::{Outcome, Salts};
 pub use hashed::{Hashed, HashedStats};
 pub use hasher::{Hasher, HasherConfig, HasherStats};
 pub use memo::MemoConfig;

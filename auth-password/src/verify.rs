@@ -3,7 +3,7 @@
 use auth_core::{Error, ErrorKind, Password, Result, StoredHash};
 
 use crate::hash::{
-    MAX_BCRYPT_BYTES, Outcome, Subject, Workspace, dummy_argon2id, dummy_bcrypt, make_argon2id, make_bcrypt,
+    MAX_BCRYPT_BYTES, Outcome, Salts, Workspace, dummy_argon2id, dummy_bcrypt, make_argon2id, make_bcrypt,
     ready,
 };
 use crate::policy::{Policy, Preferred};
@@ -24,9 +24,9 @@ pub fn verify(
     hash: &str,
     scheme: Option<Scheme>,
     password: &[u8],
-    subject: &Subject<'_>,
+    salts: &Salts<'_>,
 ) -> Result<Outcome> {
-    ready(policy, hash, scheme)?.verify(policy, password, subject, &mut Workspace::default())
+    ready(policy, hash, scheme)?.verify(policy, password, salts, &mut Workspace::default())
 }
 
 /// Checks that a stored hash could be verified, without verifying; tells its scheme.

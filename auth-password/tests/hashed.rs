@@ -176,6 +176,114 @@ async fn each_path_costs_the_jobs_that_it_must() {
     assert_eq!(rig.hashed.stats().memo_hits, 1);
 }
 
+const REFUSALS: [Reject; 4] = [Reject::Disabled, Reject::Locked, Reject::NotNow, Reject::AccountExpired];
+
+fn refused(rig: &Rig, why: &Reject) -> AccountState {
+    let (now, hour) = (rig.clock.wall(), Duration::from_secs(3_600));
+    let state = AccountState::default();
+    match why {
+        Reject::Disabled => AccountState { disabled: true, ..state },
+        Reject::Locked => AccountState { lock: Lock::Locked, ..state },
+        Reject::NotNow => AccountState { not_before: Some(now + hour), ..state },
+        _ => AccountState { expires_at: Some(now - hour), ..state },
+    }
+}
+
+/// What an attempt has cost: jobs by its record, jobs by the pool, and units of a preferred hash's work.
+async fn cost(rig: &Rig, text: &str, verdict: &Verdict) -> (u32, u64, u64) {
+    let record = Arc::new(Record::new());
+    let ctx = Ctx::new().with_record(Arc::clone(&record));
+    let before = rig.hasher.stats();
+    assert_eq!(rig.verify_in(&ctx, text).await.unwrap(), *verdict, "{text}");
+    let after = rig.hasher.stats();
+    assert_eq!(after.pads, before.pads);
+    (record.hash_jobs(), after.jobs - before.jobs, after.dummies - before.dummies)
+}
+
+#[tokio::test]
+async fn a_refused_account_costs_the_same_whether_the_password_is_right() {
+    let rig = rig_with(MemoConfig::default(), Preferred::Bcrypt { cost: 6 });
+    let cheap = [
+        (HEX_MD5_OF_HOBBES.to_owned(), Some("hex_md5")),
+        ("hobbes".to_owned(), Some("plaintext")),
+        (cheap_argon2("hobbes"), None),
+        (make(&Preferred::Bcrypt { cost: 4 }, &password("hobbes")).unwrap().as_str().to_owned(), None),
+    ];
+    let preferred = make(&Preferred::Bcrypt { cost: 6 }, &password("hobbes")).unwrap();
+    for why in &REFUSALS {
+        for (text, scheme) in &cheap {
+            rig.set(text, *scheme);
+            rig.store.memory.set_state("calvin", refused(&rig, why));
+            assert_eq!(cost(&rig, "hobbes", &Verdict::Rejected(*why)).await, (1, 1, 1), "{text}");
+            assert_eq!(cost(&rig, "else", &BAD).await, (1, 1, 1), "{text}");
+        }
+        rig.set(preferred.as_str(), None);
+        assert_eq!(cost(&rig, "hobbes", &Verdict::Rejected(*why)).await, (1, 1, 0));
+        assert_eq!(cost(&rig, "else", &BAD).await, (1, 1, 0));
+        // Also if the right one is remembered from when the account was good.
+        rig.store.memory.set_state("calvin", AccountState::default());
+        assert_eq!(rig.verify("hobbes").await.unwrap(), calvin());
+        assert!(rig.peek(&Ctx::new(), "hobbes").is_some());
+        rig.store.memory.set_state("calvin", refused(&rig, why));
+        assert_eq!(cost(&rig, "hobbes", &Verdict::Rejected(*why)).await, (1, 1, 0));
+    }
+}
+
+// Of a strong scheme, but made with the least that it allows.
+fn cheap_argon2(text: &str) -> String {
+    let least = Preferred::Argon2id { memory_kib: 8, passes: 1, lanes: 1 };
+    make(&least, &password(text)).unwrap().as_str().to_owned()
+}
+
+#[tokio::test]
+async fn a_used_code_costs_what_a_wrong_one_does() {
+    let rig = rig();
+    rig.set(SECRET, Some("totp"));
+    rig.clock.set_wall(SystemTime::UNIX_EPOCH + Duration::from_secs(1_111_111_109));
+    assert_eq!(cost(&rig, "081804", &calvin()).await, (1, 1, 1));
+    assert_eq!(cost(&rig, "081804", &BAD).await, (1, 1, 1), "used");
+    assert_eq!(cost(&rig, "000000", &BAD).await, (1, 1, 1), "wrong");
+    rig.store.memory.set_state("calvin", refused(&rig, &Reject::Locked));
+    assert_eq!(cost(&rig, "050471", &BAD_FOR_NOW).await, (1, 1, 1), "right and locked");
+}
+
+const BAD_FOR_NOW: Verdict = Verdict::Rejected(Reject::Locked);
+
+#[tokio::test]
+async fn a_wrong_password_for_a_hash_that_is_strong_by_name_only_costs_what_an_unknown_login_does() {
+    let rig = rig_with(MemoConfig::default(), Preferred::Bcrypt { cost: 6 });
+    for text in [
+        cheap_argon2("hobbes"),
+        "$2b$04$tvJ/TIpZPc0ytdq1dfR36.IUbYKLRECoSPoZ7uHaaDwNVc4HisgAe".to_owned(),
+        "$pbkdf2-sha256$1$rrWWEkLImVOKkfJey5kTAg$z+45JLjULabCvGo7XCVLBDCW7oLsol1xM+9gY9Jq3cc".to_owned(),
+        format!("$scram$1$AAAA$sha-1={}", "A".repeat(27)),
+    ] {
+        rig.set(&text, None);
+        assert_eq!(cost(&rig, "else", &BAD).await, (1, 1, 1), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn wrappers_of_different_stores_are_listed_together() {
+    let rig = rig();
+    rig.set(HEX_MD5_OF_HOBBES, Some("hex_md5"));
+    let clock: Arc<dyn Clock> = Arc::<ManualClock>::clone(&rig.clock);
+    let wrap = |inner: Arc<dyn AccountSource>| -> Arc<Hashed> {
+        let (hasher, fence) = (Arc::clone(&rig.hasher), Arc::clone(&rig.fence));
+        let memo = MemoConfig::default();
+        Arc::new(Hashed::new(inner, hasher, memo, fence, Arc::clone(&clock)).unwrap())
+    };
+    let other = MemoryStore::empty("other");
+    let all = [wrap(Arc::<Store>::clone(&rig.store)), wrap(Arc::new(other))];
+    for _ in 0..3 {
+        all[0].verify(&Ctx::new(), &login("calvin"), &password("hobbes")).await.unwrap();
+    }
+    let listed: Vec<_> = all.iter().map(|one| (one.source().name().to_string(), one.stats())).collect();
+    assert_eq!((listed[0].0.as_str(), listed[1].0.as_str()), ("app", "other"));
+    assert_eq!((listed[0].1.upgrades, listed[0].1.memo_hits, listed[0].1.upgrade_failures), (1, 1, 0));
+    assert_eq!((listed[1].1.upgrades, listed[1].1.memo_hits), (0, 0));
+}
+
 #[tokio::test]
 async fn the_marks_of_a_switched_off_password_let_nobody_in() {
     let rig = rig();
@@ -480,6 +588,59 @@ async fn a_password_that_bcrypt_would_cut_keeps_its_hash() {
     assert_eq!(rig.stored().await, old);
     let stats = rig.hashed.stats();
     assert_eq!((stats.upgrades, stats.upgrade_failures, stats.memo_entries), (0, 0, 1));
+}
+
+/// Stores a hash of `right`, logs in with `typed`; reports whether the hash was replaced. Either way the owner
+/// still gets in.
+async fn is_replaced(text: &str, scheme: &str, right: &str, typed: &str) -> bool {
+    let rig = rig();
+    rig.set(text, Some(scheme));
+    assert_eq!(rig.verify(typed).await.unwrap(), calvin(), "{scheme} {typed}");
+    let replaced = rig.stored().await.as_str() != text;
+    assert_eq!(rig.hashed.stats().upgrades, u64::from(replaced));
+    assert_eq!(rig.verify(right).await.unwrap(), calvin(), "{scheme}: the owner, after {typed}");
+    replaced
+}
+
+const DES_OF_LONG: &str = "abJnggxhB/yWI";
+const DES_OF_SHORT: &str = "abTa/NZ35ayN6";
+const SHA256_OF_80: &str = "d929cdeea7e6a0f46b59448d36a6fd491df8647cf292040508162ee5f6435ab8";
+const SCRAM_OF_CAFE: &str = "$scram$1000$c2FsdHNhbHQ$sha-256=H...sOlC9mwNSw4Qq/bWC2Zad/yvI1wvhTVdjA0lWgM";
+
+#[tokio::test]
+async fn a_mistyped_end_that_des_crypt_does_not_read_does_not_lock_the_owner_out() {
+    assert!(!is_replaced(DES_OF_LONG, "des_crypt", "password-right", "passwordTYPO").await);
+    assert!(!is_replaced(DES_OF_LONG, "des_crypt", "password-right", "password-right").await);
+    assert!(
+        !is_replaced(DES_OF_LONG, "des_crypt", "password-right", "password").await,
+        "eight may be a part"
+    );
+    assert!(is_replaced(DES_OF_SHORT, "des_crypt", "hobbes7", "hobbes7").await);
+}
+
+#[tokio::test]
+async fn a_mistyped_end_that_bcrypt_does_not_read_does_not_lock_the_owner_out() {
+    let all = |count: usize, end: &str| format!("{}{end}", "x".repeat(count));
+    let of = |text: &str| {
+        let cut = &text[..text.len().min(72)];
+        make(&Preferred::Bcrypt { cost: 4 }, &password(cut)).unwrap().as_str().to_owned()
+    };
+    let right = all(72, "right");
+    for scheme in ["bcrypt", "fsa:bcrypt"] {
+        for typed in [all(72, "TYPO"), right.clone(), all(72, "")] {
+            assert!(!is_replaced(&of(&right), scheme, &right, &typed).await, "{} bytes", typed.len());
+        }
+        let short = all(71, "");
+        assert!(is_replaced(&of(&short), scheme, &short, &short).await);
+    }
+    // What hashes the password first reads all of it.
+    let django = format!("bcrypt_sha256${}", of(SHA256_OF_80));
+    assert!(is_replaced(&django, "django_bcrypt_sha256", &all(80, ""), &all(80, "")).await);
+}
+
+#[tokio::test]
+async fn a_spelling_that_scram_takes_for_another_does_not_lock_the_owner_out() {
+    assert!(!is_replaced(SCRAM_OF_CAFE, "scram", "caf\u{e9}", "cafe\u{301}").await);
 }
 
 #[tokio::test]

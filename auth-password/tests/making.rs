@@ -10,7 +10,7 @@
 use std::sync::Arc;
 
 use auth_core::{ErrorKind, Password};
-use auth_password::{Limits, Outcome, Policy, Preferred, Quality, Scheme, Subject, make, verify};
+use auth_password::{Limits, Outcome, Policy, Preferred, Quality, Salts, Scheme, make, verify};
 use auth_testkit::{login, password};
 use regex::Regex;
 
@@ -22,7 +22,7 @@ fn policy(preferred: Preferred) -> Policy {
 }
 
 fn outcome(policy: &Policy, hash: &str, password: &[u8]) -> Outcome {
-    verify(policy, hash, None, password, &Subject::default()).unwrap()
+    verify(policy, hash, None, password, &Salts::default()).unwrap()
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use auth_core::ErrorKind;
 use auth_password::{
-    AcceptWeak, Limits, Outcome, Policy, Scheme, Strength, Subject, check_stored, identify, verify,
+    AcceptWeak, Limits, Outcome, Policy, Salts, Scheme, Strength, check_stored, identify, verify,
 };
 use proptest::prelude::*;
 use serde_json::Value;
@@ -34,8 +34,8 @@ enum Verdict {
 }
 
 impl Vector {
-    fn subject(&self) -> Subject<'_> {
-        Subject { login: &self.login, realm: &self.realm, unix_time: self.unix_time }
+    fn salts(&self) -> Salts<'_> {
+        Salts { login: &self.login, realm: &self.realm, unix_time: self.unix_time }
     }
 }
 
@@ -69,7 +69,7 @@ fn vector(entry: &Value) -> Vector {
 
 #[track_caller]
 fn judge(policy: &Policy, vector: &Vector, scheme: Option<Scheme>, password: &str) -> Verdict {
-    match verify(policy, &vector.hash, scheme, password.as_bytes(), &vector.subject()) {
+    match verify(policy, &vector.hash, scheme, password.as_bytes(), &vector.salts()) {
         Ok(Outcome::Match { .. }) => Verdict::Right,
         Ok(Outcome::Mismatch) => Verdict::Wrong,
         Err(error) if error.kind() == ErrorKind::Corrupt => Verdict::Unreadable,
@@ -165,8 +165,8 @@ fn unix_hashes_are_read_behind_the_prefix_of_directories() {
 fn codes_are_accepted_one_step_either_side() {
     let secret = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ";
     let check = |unix_time: u64, step: Option<u64>| {
-        let subject = Subject { unix_time, ..Subject::default() };
-        let outcome = verify(&Policy::default(), secret, Some(Scheme::Totp), b"081804", &subject).unwrap();
+        let salts = Salts { unix_time, ..Salts::default() };
+        let outcome = verify(&Policy::default(), secret, Some(Scheme::Totp), b"081804", &salts).unwrap();
         let found = match outcome {
             Outcome::Match { upgrade, step } => {
                 assert!(!upgrade);
@@ -237,7 +237,7 @@ fn a_hash_over_a_bound_is_refused_by_name_before_any_work() {
     ];
     let policy = Policy::accept_all();
     for (hash, setting) in cases {
-        let error = verify(&policy, &hash, None, b"hobbes", &Subject::default()).unwrap_err();
+        let error = verify(&policy, &hash, None, b"hobbes", &Salts::default()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Misconfigured, "{hash}: {error}");
         let scheme = identify(&hash).unwrap().name();
         let told = error.to_string();
@@ -310,7 +310,7 @@ fn damaged_hashes_are_unreadable_and_nothing_else() {
         format!("$argon2id$v=19$m=1024,t=1,p=1${}$AAAA", "A".repeat(5_000)),
     ];
     for hash in damaged {
-        let error = verify(&Policy::accept_all(), &hash, None, b"hobbes", &Subject::default()).unwrap_err();
+        let error = verify(&Policy::accept_all(), &hash, None, b"hobbes", &Salts::default()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt, "{hash}");
         if hash.len() > 5 {
             assert!(!error.to_string().contains(&hash), "an error tells a hash");
@@ -350,7 +350,7 @@ fn must_not_panic(hash: &str, scheme: Scheme, work: bool) {
     let policy = frugal();
     for scheme in [Some(scheme), None] {
         let error = if work {
-            verify(&policy, hash, scheme, b"hobbes", &Subject::default()).err()
+            verify(&policy, hash, scheme, b"hobbes", &Salts::default()).err()
         } else {
             check_stored(&policy, hash, scheme).err()
         };
@@ -393,9 +393,9 @@ proptest! {
         password in proptest::collection::vec(1_u8.., 1..100),
     ) {
         let hash = format!("{head}{tail}");
-        let subject = Subject { login: "calvin", realm: "acme", unix_time: u64::MAX };
+        let salts = Salts { login: "calvin", realm: "acme", unix_time: u64::MAX };
         for scheme in [Some(Scheme::ALL[which]), None] {
-            if let Err(error) = verify(&frugal(), &hash, scheme, &password, &subject) {
+            if let Err(error) = verify(&frugal(), &hash, scheme, &password, &salts) {
                 prop_assert!(matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Misconfigured));
             }
         }

@@ -1,7 +1,7 @@
 //! `gatepost hash`: outside any configuration.
 
 use auth_core::{Clock, Error, ErrorKind, Result};
-use auth_password::{Outcome, Policy, Preferred, Scheme, Subject};
+use auth_password::{Outcome, Policy, Preferred, Salts, Scheme};
 use auth_stack::SystemClock;
 use serde_json::json;
 
@@ -32,8 +32,8 @@ fn verify(args: &HashArgs, hash: &str, password: &Secret) -> Result<Reply> {
             .duration_since(std::time::SystemTime::UNIX_EPOCH)
             .map_or(0, |since| since.as_secs()),
     };
-    let subject = Subject { login: &args.login, realm: &args.realm, unix_time };
-    let outcome = auth_password::verify(&Policy::accept_all(), hash, named, &password.0, &subject)?;
+    let salts = Salts { login: &args.login, realm: &args.realm, unix_time };
+    let outcome = auth_password::verify(&Policy::accept_all(), hash, named, &password.0, &salts)?;
     let named = named.or_else(|| auth_password::identify(hash)).map(Scheme::name);
     Ok(match outcome {
         Outcome::Match { .. } => Reply::one(0, json!({ "decision": "match", "scheme": named })),

@@ -5,7 +5,7 @@ use auth_core::{Error, ErrorKind, Result};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use super::{Compared, Stored, Subject, Workspace, internal, random};
+use super::{Compared, Salts, Stored, Workspace, effort, internal, random};
 use crate::encoding::{base64, setting, to_base64};
 use crate::policy::{Limits, Preferred};
 use crate::scheme::Scheme;
@@ -74,11 +74,16 @@ impl Stored for Argon2Hash {
         limits.argon2(self.memory_kib, self.passes)
     }
 
-    fn compare(&self, password: &[u8], _: &Subject<'_>, work: &mut Workspace) -> Result<Compared> {
+    fn compare(&self, password: &[u8], _: &Salts<'_>, work: &mut Workspace) -> Result<Compared> {
         let argon2 = self.argon2().ok_or_else(|| internal(Scheme::Argon2))?;
         let mut found = Zeroizing::new(vec![0; self.digest.len()]);
         fill(&argon2, password, &self.salt, &mut found, work)?;
         Ok(found.ct_eq(&self.digest).into())
+    }
+
+    fn effort(&self) -> u64 {
+        // Lanes are worked on one after the other.
+        self.memory_kib.saturating_mul(self.passes).saturating_mul(effort::ARGON2_KIB)
     }
 
     fn is_as_good_as(&self, preferred: &Preferred) -> bool {
@@ -164,7 +169,7 @@ mod tests {
         for memory_kib in [64, 8, 256, 16] {
             let made = make_argon2id(memory_kib, 2, 1, b"hobbes", &mut work).unwrap();
             let stored = Argon2Hash::read(&made).unwrap();
-            let fresh = stored.compare(b"hobbes", &Subject::default(), &mut Workspace::default());
+            let fresh = stored.compare(b"hobbes", &Salts::default(), &mut Workspace::default());
             assert_eq!(fresh.unwrap(), Compared::Same);
         }
     }

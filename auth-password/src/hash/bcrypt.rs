@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use super::{Compared, Stored, Subject, Workspace, internal, random};
+use super::{Compared, Salts, Stored, Workspace, effort, internal, random};
 use crate::encoding::{bcrypt64, number, setting, to_bcrypt64, to_hex, to_padded64};
 use crate::policy::{Limits, MAX_BCRYPT_COST, Preferred};
 use crate::scheme::{Scheme, without_crypt};
@@ -86,7 +86,7 @@ impl Stored for BcryptHash {
         limits.bcrypt(scheme, self.cost)
     }
 
-    fn compare(&self, password: &[u8], _: &Subject<'_>, _: &mut Workspace) -> Result<Compared> {
+    fn compare(&self, password: &[u8], _: &Salts<'_>, _: &mut Workspace) -> Result<Compared> {
         let found = match &self.input {
             Input::Itself => digest(self.cost, self.salt, password),
             Input::HexOfSha256 => digest(self.cost, self.salt, to_hex(&Sha256::digest(password)).as_bytes()),
@@ -102,6 +102,15 @@ impl Stored for BcryptHash {
         };
         // The last of the 24 bytes is never stored.
         Ok(found.get(..23).is_some_and(|found| found.ct_eq(self.digest.as_slice()).into()).into())
+    }
+
+    fn effort(&self) -> u64 {
+        1_u64.checked_shl(self.cost).unwrap_or(u64::MAX).saturating_mul(effort::BCRYPT_ROUND)
+    }
+
+    fn reads_all_of(&self, password: &[u8]) -> bool {
+        // With as many bytes as count it may be a longer one that was cut.
+        !matches!(self.input, Input::Itself) || password.len() < MAX_BCRYPT_BYTES
     }
 
     fn is_as_good_as(&self, preferred: &Preferred) -> bool {

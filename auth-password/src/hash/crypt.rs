@@ -8,7 +8,7 @@ use sha1::Sha1;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use super::{Compared, Stored, Subject, Workspace, internal};
+use super::{Compared, Salts, Stored, Workspace, effort, internal};
 use crate::encoding::{crypt64_digit, is_crypt64, number, setting, to_crypt64};
 use crate::policy::Limits;
 use crate::scheme::{Scheme, without_crypt};
@@ -17,13 +17,14 @@ use crate::scheme::{Scheme, without_crypt};
 pub(super) struct ShaCryptHash {
     text: Zeroizing<String>,
     rounds: u64,
+    round_effort: u64,
 }
 
 impl ShaCryptHash {
     pub(super) fn read(scheme: Scheme, hash: &str) -> Option<Self> {
-        let (ident, digest_digits) = match scheme {
-            Scheme::Sha256Crypt => ("$5$", 43),
-            _ => ("$6$", 86),
+        let (ident, digest_digits, round_effort) = match scheme {
+            Scheme::Sha256Crypt => ("$5$", 43, effort::SHA256_CRYPT_ROUND),
+            _ => ("$6$", 86, effort::SHA512_CRYPT_ROUND),
         };
         let text = without_crypt(hash);
         let mut fields = text.strip_prefix(ident)?.split('$');
@@ -41,7 +42,7 @@ impl ShaCryptHash {
             && is_crypt64(salt)
             && digest.len() == digest_digits
             && is_crypt64(digest);
-        possible.then(|| Self { text: Zeroizing::new(text.to_owned()), rounds })
+        possible.then(|| Self { text: Zeroizing::new(text.to_owned()), rounds, round_effort })
     }
 }
 
@@ -50,13 +51,17 @@ impl Stored for ShaCryptHash {
         limits.crypt(scheme, self.rounds)
     }
 
-    fn compare(&self, password: &[u8], _: &Subject<'_>, _: &mut Workspace) -> Result<Compared> {
+    fn compare(&self, password: &[u8], _: &Salts<'_>, _: &mut Workspace) -> Result<Compared> {
         use sha_crypt::password_hash::Error as Fault;
         match ShaCrypt::default().verify_password(password, self.text.as_str()) {
             Ok(()) => Ok(Compared::Same),
             Err(Fault::PasswordInvalid) => Ok(Compared::Different),
             Err(_) => Err(internal(Scheme::Sha512Crypt)),
         }
+    }
+
+    fn effort(&self) -> u64 {
+        self.rounds.saturating_mul(self.round_effort)
     }
 }
 
@@ -111,7 +116,7 @@ impl Md5CryptHash {
 }
 
 impl Stored for Md5CryptHash {
-    fn compare(&self, password: &[u8], _: &Subject<'_>, _: &mut Workspace) -> Result<Compared> {
+    fn compare(&self, password: &[u8], _: &Salts<'_>, _: &mut Workspace) -> Result<Compared> {
         const ORDER: [usize; 16] = [12, 6, 0, 13, 7, 1, 14, 8, 2, 15, 9, 3, 5, 10, 4, 11];
         let digest = self.digest(password);
         let found = Zeroizing::new(to_crypt64(ORDER.iter().filter_map(|at| digest.get(*at).copied())));
@@ -144,7 +149,7 @@ impl Stored for Sha1CryptHash {
         limits.crypt(scheme, self.rounds)
     }
 
-    fn compare(&self, password: &[u8], _: &Subject<'_>, _: &mut Workspace) -> Result<Compared> {
+    fn compare(&self, password: &[u8], _: &Salts<'_>, _: &mut Workspace) -> Result<Compared> {
         let keyed = Hmac::<Sha1>::new_from_slice(password).map_err(|_| internal(Scheme::Sha1Crypt))?;
         let first = format!("{}$sha1${}", self.salt, self.rounds);
         let mut digest: [u8; 20] =
@@ -156,6 +161,10 @@ impl Stored for Sha1CryptHash {
         const ORDER: [usize; 21] = [2, 1, 0, 5, 4, 3, 8, 7, 6, 11, 10, 9, 14, 13, 12, 17, 16, 15, 0, 19, 18];
         let found = Zeroizing::new(to_crypt64(ORDER.iter().filter_map(|at| digest.get(*at).copied())));
         Ok(found.as_bytes().ct_eq(self.digest.as_bytes()).into())
+    }
+
+    fn effort(&self) -> u64 {
+        self.rounds.saturating_mul(effort::SHA1_CRYPT_ROUND)
     }
 }
 
@@ -185,7 +194,7 @@ impl Stored for PhpassHash {
         limits.crypt(scheme, 1 << self.log_rounds)
     }
 
-    fn compare(&self, password: &[u8], _: &Subject<'_>, _: &mut Workspace) -> Result<Compared> {
+    fn compare(&self, password: &[u8], _: &Salts<'_>, _: &mut Workspace) -> Result<Compared> {
         let first = Md5::new().chain_update(self.salt.as_bytes()).chain_update(password);
         let mut digest: [u8; 16] = first.finalize().into();
         for _ in 0..1_u32 << self.log_rounds {
@@ -193,6 +202,10 @@ impl Stored for PhpassHash {
         }
         let found = Zeroizing::new(to_crypt64(digest));
         Ok(found.as_bytes().ct_eq(self.digest.as_bytes()).into())
+    }
+
+    fn effort(&self) -> u64 {
+        1_u64.checked_shl(self.log_rounds).unwrap_or(u64::MAX).saturating_mul(effort::PHPASS_ROUND)
     }
 }
 
@@ -209,9 +222,14 @@ impl DesCryptHash {
 }
 
 impl Stored for DesCryptHash {
-    fn compare(&self, password: &[u8], _: &Subject<'_>, _: &mut Workspace) -> Result<Compared> {
+    fn compare(&self, password: &[u8], _: &Salts<'_>, _: &mut Workspace) -> Result<Compared> {
         // pwhash is of 2020, but crypt's salted DES is in no other crate (RustCrypto's `des` has no
         // salt), and its code is constant tables and integer arithmetic. It sees 13 checked digits.
         Ok(pwhash::unix_crypt::verify(password, &self.text).into())
+    }
+
+    fn reads_all_of(&self, password: &[u8]) -> bool {
+        // Eight bytes count, of each seven bits. With eight it may be a longer one that was cut.
+        password.len() < 8 && password.is_ascii()
     }
 }

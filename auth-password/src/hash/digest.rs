@@ -8,7 +8,7 @@ use sha2::{Sha256, Sha512};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use super::{Compared, Stored, Subject, Workspace};
+use super::{Compared, Salts, Stored, Workspace};
 use crate::encoding::{ascii85, base64, hex};
 use crate::scheme::{Scheme, strip_brace};
 
@@ -94,16 +94,16 @@ impl FastDigest {
 }
 
 impl Stored for FastDigest {
-    fn compare(&self, password: &[u8], subject: &Subject<'_>, _: &mut Workspace) -> Result<Compared> {
+    fn compare(&self, password: &[u8], salts: &Salts<'_>, _: &mut Workspace) -> Result<Compared> {
         let found = match self.kind {
             Kind::Md5 => over::<Md5>(&[password, &self.salt]),
             Kind::Sha1 => over::<Sha1>(&[password, &self.salt]),
             Kind::Sha256 => over::<Sha256>(&[password, &self.salt]),
             Kind::Sha512 => over::<Sha512>(&[password, &self.salt]),
             Kind::Mysql => over::<Sha1>(&[&over::<Sha1>(&[password])]),
-            Kind::Postgres => over::<Md5>(&[password, subject.login.as_bytes()]),
+            Kind::Postgres => over::<Md5>(&[password, salts.login.as_bytes()]),
             Kind::Ha1 => {
-                let (login, realm) = (subject.login.as_bytes(), subject.realm.as_bytes());
+                let (login, realm) = (salts.login.as_bytes(), salts.realm.as_bytes());
                 over::<Md5>(&[login, b":", realm, b":", password])
             }
             Kind::Nt | Kind::Mssql => {
@@ -151,7 +151,7 @@ impl Clear {
 }
 
 impl Stored for Clear {
-    fn compare(&self, password: &[u8], _: &Subject<'_>, _: &mut Workspace) -> Result<Compared> {
+    fn compare(&self, password: &[u8], _: &Salts<'_>, _: &mut Workspace) -> Result<Compared> {
         // Compared as hashes (in constant time), so that not even the length shows.
         Ok((blake3::hash(password) == blake3::hash(&self.0)).into())
     }

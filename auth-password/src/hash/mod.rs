@@ -4,6 +4,7 @@ mod argon2;
 mod bcrypt;
 mod crypt;
 mod digest;
+mod effort;
 mod pbkdf2;
 mod scrypt;
 pub(crate) mod totp;
@@ -11,7 +12,7 @@ pub(crate) mod totp;
 use auth_core::{Error, ErrorKind, Result};
 
 use crate::policy::{Limits, Policy, Preferred};
-use crate::scheme::{Scheme, Strength, identify};
+use crate::scheme::{Scheme, identify};
 
 pub(crate) use argon2::{dummy_argon2id, make_argon2id};
 pub(crate) use bcrypt::{MAX_BCRYPT_BYTES, dummy_bcrypt, make_bcrypt};
@@ -19,10 +20,11 @@ pub(crate) use bcrypt::{MAX_BCRYPT_BYTES, dummy_bcrypt, make_bcrypt};
 // The longest known format (GRUB's) has 280 bytes.
 const MAX_HASH_BYTES: usize = 4096;
 
-/// Whose password it is: what salts a few schemes, and the time for one-time codes.
+/// What goes into a few schemes beside the password: the login and the realm that salt them, and the time of
+/// one-time codes.
 #[derive(Debug, Clone, Copy, Default)]
 #[allow(clippy::exhaustive_structs, reason = "the caller makes it")]
-pub struct Subject<'a> {
+pub struct Salts<'a> {
     /// The login as the store spells it, for `postgres_md5` and `digest_ha1`.
     pub login: &'a str,
     /// The realm, for `digest_ha1`.
@@ -37,7 +39,8 @@ pub struct Subject<'a> {
 pub enum Outcome {
     /// The password is right.
     Match {
-        /// The policy would have the hash replaced by a better one.
+        /// The policy would have the hash replaced by a better one, and what was typed is the whole password
+        /// as far as the hash can tell.
         upgrade: bool,
         /// The time step of a one-time code, which must not be accepted again.
         step: Option<u64>,
@@ -88,7 +91,19 @@ trait Stored: Send + Sync {
     }
 
     /// Does the work.
-    fn compare(&self, password: &[u8], subject: &Subject<'_>, work: &mut Workspace) -> Result<Compared>;
+    fn compare(&self, password: &[u8], salts: &Salts<'_>, work: &mut Workspace) -> Result<Compared>;
+
+    /// Estimates from the parameters how many nanoseconds comparing takes.
+    fn effort(&self) -> u64 {
+        // Microseconds at most: nothing beside what is made to be costly.
+        0
+    }
+
+    /// Reports whether no other password than this one could be hashed to the same.
+    fn reads_all_of(&self, password: &[u8]) -> bool {
+        let _ = password;
+        true
+    }
 
     /// Reports whether the hash is as good as a new one.
     fn is_as_good_as(&self, preferred: &Preferred) -> bool {
@@ -108,23 +123,28 @@ impl Ready {
         self.scheme
     }
 
-    /// Reports whether comparing is far cheaper than with a hash that is made to be costly.
-    pub(crate) fn is_fast(&self) -> bool {
-        matches!(self.scheme.strength(), Strength::Weak) || matches!(self.scheme, Scheme::Totp)
+    /// Reports whether comparing takes less than half as long as with the other hash, by what the parameters
+    /// let expect.
+    pub(crate) fn is_cheap_beside(&self, other: &Self) -> bool {
+        self.stored.effort().saturating_mul(2) < other.stored.effort()
     }
 
     pub(crate) fn verify(
         &self,
         policy: &Policy,
         password: &[u8],
-        subject: &Subject<'_>,
+        salts: &Salts<'_>,
         work: &mut Workspace,
     ) -> Result<Outcome> {
-        Ok(match self.stored.compare(password, subject, work)? {
+        Ok(match self.stored.compare(password, salts, work)? {
             Compared::Different => Outcome::Mismatch,
             Compared::Step(step) => Outcome::Match { upgrade: false, step: Some(step) },
             Compared::Same => {
-                let upgrade = policy.upgrade && !self.stored.is_as_good_as(&policy.preferred);
+                // A hash that reads only a part of the password is also right for a mistyped rest. A new hash
+                // of that would refuse the real password, so the old one stays.
+                let upgrade = policy.upgrade
+                    && self.stored.reads_all_of(password)
+                    && !self.stored.is_as_good_as(&policy.preferred);
                 Outcome::Match { upgrade, step: None }
             }
         })

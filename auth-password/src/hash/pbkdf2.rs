@@ -9,7 +9,7 @@ use sha2::{Sha224, Sha256, Sha384, Sha512};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use super::{Compared, Stored, Subject, Workspace, internal};
+use super::{Compared, Salts, Stored, Workspace, effort, internal};
 use crate::encoding::{base64, dotted64, hex, number};
 use crate::policy::Limits;
 use crate::scheme::{Scheme, strip_brace};
@@ -31,6 +31,14 @@ impl Prf {
             Self::Sha256 => 32,
             Self::Sha384 => 48,
             Self::Sha512 => 64,
+        }
+    }
+
+    const fn round_effort(self) -> u64 {
+        match self {
+            Self::Sha1 => effort::PBKDF2_SHA1_ROUND,
+            Self::Sha224 | Self::Sha256 => effort::PBKDF2_SHA256_ROUND,
+            Self::Sha384 | Self::Sha512 => effort::PBKDF2_SHA512_ROUND,
         }
     }
 }
@@ -108,16 +116,14 @@ impl Stored for Pbkdf2Hash {
         limits.pbkdf2(scheme, self.rounds)
     }
 
-    fn compare(&self, password: &[u8], _: &Subject<'_>, _: &mut Workspace) -> Result<Compared> {
-        let mut prepared = None;
+    fn compare(&self, password: &[u8], _: &Salts<'_>, _: &mut Workspace) -> Result<Compared> {
+        let (mut prepared, mut possible) = (None, true);
         if matches!(self.scheme, Scheme::Scram) {
-            // What SASLprep forbids can't have been hashed.
-            let Some(text) =
-                std::str::from_utf8(password).ok().and_then(|text| stringprep::saslprep(text).ok())
-            else {
-                return Ok(Compared::Different);
-            };
-            prepared = Some(Zeroizing::new(Cow::into_owned(text)));
+            let text = std::str::from_utf8(password).ok().and_then(|text| stringprep::saslprep(text).ok());
+            prepared = text.map(|text| Zeroizing::new(Cow::into_owned(text)));
+            // What SASLprep forbids can't have been hashed. The work is done all the same: a fast no would
+            // show that there is such a hash.
+            possible = prepared.is_some();
         }
         let password = prepared.as_ref().map_or(password, |text| text.as_bytes());
         let rounds = u32::try_from(self.rounds).map_err(|_| internal(self.scheme))?;
@@ -129,6 +135,15 @@ impl Stored for Pbkdf2Hash {
             Prf::Sha384 => pbkdf2_hmac::<Sha384>(password, &self.salt, rounds, &mut found),
             Prf::Sha512 => pbkdf2_hmac::<Sha512>(password, &self.salt, rounds, &mut found),
         }
-        Ok(found.ct_eq(&self.digest).into())
+        Ok((found.ct_eq(&self.digest) & subtle::Choice::from(u8::from(possible))).into())
+    }
+
+    fn effort(&self) -> u64 {
+        self.rounds.saturating_mul(self.prf.round_effort())
+    }
+
+    fn reads_all_of(&self, password: &[u8]) -> bool {
+        // SASLprep makes one of several spellings.
+        !matches!(self.scheme, Scheme::Scram) || password.is_ascii()
     }
 }

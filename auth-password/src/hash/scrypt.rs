@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use super::{Compared, Stored, Subject, Workspace, internal};
+use super::{Compared, Salts, Stored, Workspace, effort, internal};
 use crate::encoding::{ascii85, base64, setting};
 use crate::policy::Limits;
 use crate::scheme::Scheme;
@@ -21,6 +21,11 @@ struct Cost {
 impl Cost {
     fn new(log_n: u64, r: u64, p: u64) -> Option<Self> {
         (log_n > 0 && r > 0 && p > 0).then_some(Self { log_n, r, p })
+    }
+
+    fn effort(&self) -> u64 {
+        let n = u32::try_from(self.log_n).ok().and_then(|log| 1_u64.checked_shl(log)).unwrap_or(u64::MAX);
+        n.saturating_mul(self.r).saturating_mul(self.p).saturating_mul(effort::SCRYPT_BLOCK)
     }
 
     // Within the limits, so that the products in `Params::new` can't overflow.
@@ -61,7 +66,11 @@ impl Stored for ScryptHash {
         limits.scrypt(scheme, self.cost.log_n, self.cost.r, self.cost.p)
     }
 
-    fn compare(&self, password: &[u8], _: &Subject<'_>, _: &mut Workspace) -> Result<Compared> {
+    fn effort(&self) -> u64 {
+        self.cost.effort()
+    }
+
+    fn compare(&self, password: &[u8], _: &Salts<'_>, _: &mut Workspace) -> Result<Compared> {
         let mut found = Zeroizing::new(vec![0; self.digest.len()]);
         self.cost.derive(Scheme::Scrypt, password, &self.salt, &mut found)?;
         Ok(found.ct_eq(&self.digest).into())
@@ -101,7 +110,11 @@ impl Stored for ScryptFile {
         limits.scrypt(scheme, self.cost.log_n, self.cost.r, self.cost.p)
     }
 
-    fn compare(&self, password: &[u8], _: &Subject<'_>, _: &mut Workspace) -> Result<Compared> {
+    fn effort(&self) -> u64 {
+        self.cost.effort()
+    }
+
+    fn compare(&self, password: &[u8], _: &Salts<'_>, _: &mut Workspace) -> Result<Compared> {
         let mut keys = Zeroizing::new([0_u8; 64]);
         self.cost.derive(Scheme::FsaScrypt, password, &self.salt, &mut *keys)?;
         // The first half is the key of the cipher.

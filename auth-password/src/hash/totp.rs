@@ -6,7 +6,7 @@ use sha1::Sha1;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use super::{Compared, Stored, Subject, Workspace, internal};
+use super::{Compared, Salts, Stored, Workspace, internal};
 use crate::encoding::base32;
 use crate::scheme::Scheme;
 
@@ -34,8 +34,8 @@ impl TotpSecret {
 }
 
 impl Stored for TotpSecret {
-    fn compare(&self, password: &[u8], subject: &Subject<'_>, _: &mut Workspace) -> Result<Compared> {
-        let now = subject.unix_time / STEP_SECONDS;
+    fn compare(&self, password: &[u8], salts: &Salts<'_>, _: &mut Workspace) -> Result<Compared> {
+        let now = salts.unix_time / STEP_SECONDS;
         let mut matched = None;
         for step in now.saturating_sub(WINDOW)..=now.saturating_add(WINDOW) {
             if bool::from(self.code(step)?.as_bytes().ct_eq(password)) {
