@@ -63,7 +63,10 @@ pub(crate) fn stored(hash: String, scheme: Option<&str>, default: Option<&str>) 
     StoredHash::new(hash, scheme)
 }
 
-/// `$scheme$`, `{SCHEME}`, and the names that have neither.
+/// `$scheme$`, `{SCHEME}`, the names that have neither, and the digests of three databases.
+///
+/// Whatever the hasher identifies is among these: with `plaintext` as the default, what it knows and we do not
+/// would be a password by its stored text.
 fn names_its_scheme(hash: &str) -> bool {
     let named = |rest: &str, end: char| {
         rest.split_once(end).is_some_and(|(name, _)| {
@@ -71,9 +74,17 @@ fn names_its_scheme(hash: &str) -> bool {
         })
     };
     let bare = ["pbkdf2_sha256$", "bcrypt_sha256$", "grub.pbkdf2.sha512."];
+    let hex = |prefix, digits| {
+        let rest: Option<&str> = hash.strip_prefix(prefix);
+        rest.is_some_and(|rest| rest.len() == digits && rest.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    };
     hash.strip_prefix('$').is_some_and(|rest| named(rest, '$'))
         || hash.strip_prefix('{').is_some_and(|rest| named(rest, '}'))
         || bare.iter().any(|prefix| hash.starts_with(prefix))
+        // MySQL, PostgreSQL, and SQL Server.
+        || hex("*", 40)
+        || hex("md5", 32)
+        || hex("0x0100", 48)
 }
 
 fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
@@ -156,6 +167,11 @@ mod tests {
         };
         for named in ["$2y$05$abc", "$apr1$a$b", "{SSHA}abc", "{PBKDF2-SHA256}1$a$b", "pbkdf2_sha256$1$a$b"] {
             check(named, None);
+        }
+        for (prefix, digits) in [("*", 40), ("md5", 32), ("0x0100", 48)] {
+            check(&format!("{prefix}{}", "aF".repeat(digits / 2)), None);
+            check(&format!("{prefix}{}", "a".repeat(digits - 1)), Some("plaintext"));
+            check(&format!("{prefix}{}", "g".repeat(digits)), Some("plaintext"));
         }
         for bare in ["hobbes", "$money", "{", "$$", "{}x", "{a b}", "ho$bb$es"] {
             check(bare, Some("plaintext"));

@@ -20,14 +20,18 @@ fn hashes(names_itself: bool) -> Vec<(Scheme, String)> {
     let all: BTreeSet<_> =
         right.map(|vector| (Scheme::from_name(&vector.scheme).unwrap(), vector.hash)).collect();
     all.into_iter()
-        // A colon ends a hash in htpasswd, and a line break a line.
-        .filter(|(scheme, hash)| scheme.names_itself() == names_itself && !hash.contains([':', '\n', '#']))
+        // A colon ends a hash in htpasswd.
+        .filter(|(scheme, hash)| scheme.names_itself() == names_itself && !hash.contains(':'))
         .collect()
 }
 
 async fn store(folder: &TempDir, hashes: &[(Scheme, String)], in_toml: bool) -> FileStore {
     let line = |(number, (_, hash)): (usize, &(Scheme, String))| {
-        if in_toml { format!("[user.u{number}]\nhash = '''{hash}'''\n") } else { format!("u{number}:{hash}\n") }
+        if in_toml {
+            format!("[user.u{number}]\nhash = '''{hash}'''\n")
+        } else {
+            format!("u{number}:{hash}\n")
+        }
     };
     let text: String = hashes.iter().enumerate().map(line).collect();
     let path = folder.path().join(if in_toml { "users.toml" } else { "htpasswd" });
