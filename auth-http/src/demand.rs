@@ -49,7 +49,7 @@ impl Demand {
                 "mode" => once(&mut mode, "mode", value)?,
                 "group" if demand.groups.len() < MAX_REPEATS => demand.groups.push(name("group", value)?),
                 "id" => id = id.and_then(|parts| with_part(parts, &value?)),
-                _ => return Err(mistake("an unknown or endless key").with("key", key)),
+                _ => return Err(mistake("an unknown or endless key").with("key", shown(key))),
             }
         }
         let no_id = id.as_ref().is_some_and(Vec::is_empty);
@@ -87,6 +87,11 @@ fn with_part(mut parts: Vec<Id>, text: &str) -> Option<Vec<Id>> {
     Some(parts)
 }
 
+/// As much of a key as a log line can bear.
+fn shown(key: &str) -> String {
+    key.chars().take(40).flat_map(char::escape_debug).collect()
+}
+
 fn mistake(message: &'static str) -> Error {
     Error::new(ErrorKind::Misconfigured, message).at("auth URL")
 }
@@ -115,6 +120,12 @@ fn decode(value: &str) -> Option<Cow<'_, str>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_endless_key_makes_no_endless_log_line() {
+        let error = Demand::parse(Some(&"k\n".repeat(10_000))).unwrap_err();
+        assert!(error.to_string().len() < 200 && !error.to_string().contains('\n'), "{error}");
+    }
     use proptest::prelude::*;
 
     fn object(query: &str) -> ObjectDemand {
