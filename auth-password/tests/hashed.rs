@@ -7,139 +7,21 @@
     reason = "helpers of tests, where a panic is how a test says what is wrong"
 )]
 
+mod rig;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
-use async_trait::async_trait;
 use auth_core::{
-    Account, AccountSource, AccountState, CacheUse, Clock, Ctx, Error, ErrorKind, Fence, Freshness, Id, Lock,
-    Login, Lookup, Password, PasswordSource, Principal, Record, Reject, Result, SourceInfo, StoredHash,
-    Subject, Verdict,
+    Account, AccountSource, AccountState, CacheUse, Clock, Ctx, ErrorKind, Fence, Freshness, Id, Lock, Login,
+    Lookup, Password, Record, Reject, Subject, Verdict,
 };
-use auth_password::{
-    AcceptWeak, Hashed, Hasher, HasherConfig, MemoConfig, Outcome, Policy, Preferred, identify, make,
-};
+use auth_password::{Hashed, Hasher, HasherConfig, MemoConfig, Outcome, Policy, Preferred, identify, make};
 use auth_testkit::suite::{Bench, run_all_password};
 use auth_testkit::{ManualClock, MemoryStore, hash, login, password, principal_at, realm};
 
-const CHEAP: Preferred = Preferred::Argon2id { memory_kib: 64, passes: 1, lanes: 1 };
-const TTL: Duration = Duration::from_secs(60);
-const SECRET: &str = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ";
-const HEX_MD5_OF_HOBBES: &str = "0eb55bec7f0e6d1c831bfbef77ac054a";
-
-/// A store that also answers from memory, and whose writes can be made to fail.
-#[derive(Debug)]
-struct Store {
-    memory: MemoryStore,
-    peeks: AtomicBool,
-    fails_to_write: AtomicBool,
-    lost_race: AtomicBool,
-    hangs: AtomicBool,
-}
-
-#[async_trait]
-impl AccountSource for Store {
-    fn source(&self) -> &SourceInfo {
-        self.memory.source()
-    }
-
-    async fn account(&self, ctx: &Ctx, login: &Login) -> Result<Lookup<Account>> {
-        self.memory.account(ctx, login).await
-    }
-
-    async fn replace_hash(
-        &self,
-        ctx: &Ctx,
-        who: &Principal,
-        old: &StoredHash,
-        new: &StoredHash,
-    ) -> Result<bool> {
-        if self.fails_to_write.load(Ordering::SeqCst) {
-            return Err(Error::new(ErrorKind::Unavailable, "read only"));
-        }
-        if self.hangs.load(Ordering::SeqCst) {
-            std::future::pending::<()>().await;
-        }
-        if self.lost_race.load(Ordering::SeqCst) {
-            self.memory.set_hash("calvin", Some(fresh("changed meanwhile")));
-        }
-        self.memory.replace_hash(ctx, who, old, new).await
-    }
-
-    fn peek_account(&self, ctx: &Ctx, login: &Login) -> Option<Lookup<Account>> {
-        let peeks = self.peeks.load(Ordering::SeqCst);
-        peeks.then(|| futures_util::FutureExt::now_or_never(self.account(ctx, login))?.ok())?
-    }
-}
-
-struct Rig {
-    clock: Arc<ManualClock>,
-    fence: Arc<Fence>,
-    hasher: Arc<Hasher>,
-    store: Arc<Store>,
-    hashed: Arc<Hashed<Store>>,
-}
-
-fn fresh(text: &str) -> StoredHash {
-    make(&CHEAP, &password(text)).unwrap()
-}
-
-fn rig() -> Rig {
-    rig_with(MemoConfig::default(), CHEAP)
-}
-
-fn rig_with(memo: MemoConfig, preferred: Preferred) -> Rig {
-    let (clock, fence) = (ManualClock::new(), Arc::new(Fence::new()));
-    let policy = Policy { preferred, accept_weak: AcceptWeak::All, ..Policy::default() };
-    let dynamic: Arc<dyn Clock> = Arc::<ManualClock>::clone(&clock);
-    let config = HasherConfig { threads: 2, queue: 64 };
-    let hasher = Arc::new(Hasher::new(config, policy, Arc::clone(&dynamic)).unwrap());
-    let store = Arc::new(Store {
-        memory: MemoryStore::empty("app"),
-        peeks: AtomicBool::new(true),
-        fails_to_write: AtomicBool::new(false),
-        lost_race: AtomicBool::new(false),
-        hangs: AtomicBool::new(false),
-    });
-    store.memory.add_user("calvin", Id::from(1), Some(fresh("hobbes")));
-    let hashed =
-        Hashed::new(Arc::clone(&store), Arc::clone(&hasher), memo, Arc::clone(&fence), dynamic).unwrap();
-    Rig { clock, fence, hasher, store, hashed: Arc::new(hashed) }
-}
-
-impl Rig {
-    async fn verify(&self, text: &str) -> Result<Verdict> {
-        self.verify_in(&Ctx::new(), text).await
-    }
-
-    async fn verify_in(&self, ctx: &Ctx, text: &str) -> Result<Verdict> {
-        self.hashed.verify(ctx, &login("calvin"), &password(text)).await
-    }
-
-    fn peek(&self, ctx: &Ctx, text: &str) -> Option<Verdict> {
-        self.hashed.peek_verify(ctx, &login("calvin"), &password(text))
-    }
-
-    fn jobs(&self) -> u64 {
-        self.hasher.stats().jobs
-    }
-
-    fn set(&self, text: &str, scheme: Option<&str>) {
-        self.store.memory.set_hash("calvin", Some(StoredHash::new(text.to_owned(), scheme)));
-    }
-
-    async fn stored(&self) -> StoredHash {
-        let found = self.store.account(&Ctx::new(), &login("calvin")).await.unwrap();
-        found.found().unwrap().hash().unwrap().clone()
-    }
-}
-
-fn calvin() -> Verdict {
-    Verdict::Accepted(principal_at("app", "calvin", Id::from(1)))
-}
-
-const BAD: Verdict = Verdict::Rejected(Reject::BadPassword);
+use rig::*;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_behaviour_suite_holds_with_and_without_a_memo() {
@@ -174,93 +56,6 @@ async fn each_path_costs_the_jobs_that_it_must() {
     check("calvin", "hobbes", calvin(), 0).await;
     check("calvin", "else", BAD, 1).await;
     assert_eq!(rig.hashed.stats().memo_hits, 1);
-}
-
-const REFUSALS: [Reject; 4] = [Reject::Disabled, Reject::Locked, Reject::NotNow, Reject::AccountExpired];
-
-fn refused(rig: &Rig, why: &Reject) -> AccountState {
-    let (now, hour) = (rig.clock.wall(), Duration::from_secs(3_600));
-    let state = AccountState::default();
-    match why {
-        Reject::Disabled => AccountState { disabled: true, ..state },
-        Reject::Locked => AccountState { lock: Lock::Locked, ..state },
-        Reject::NotNow => AccountState { not_before: Some(now + hour), ..state },
-        _ => AccountState { expires_at: Some(now - hour), ..state },
-    }
-}
-
-/// What an attempt has cost: jobs by its record, jobs by the pool, and units of a preferred hash's work.
-async fn cost(rig: &Rig, text: &str, verdict: &Verdict) -> (u32, u64, u64) {
-    let record = Arc::new(Record::new());
-    let ctx = Ctx::new().with_record(Arc::clone(&record));
-    let before = rig.hasher.stats();
-    assert_eq!(rig.verify_in(&ctx, text).await.unwrap(), *verdict, "{text}");
-    let after = rig.hasher.stats();
-    assert_eq!(after.pads, before.pads);
-    (record.hash_jobs(), after.jobs - before.jobs, after.dummies - before.dummies)
-}
-
-#[tokio::test]
-async fn a_refused_account_costs_the_same_whether_the_password_is_right() {
-    let rig = rig_with(MemoConfig::default(), Preferred::Bcrypt { cost: 6 });
-    let cheap = [
-        (HEX_MD5_OF_HOBBES.to_owned(), Some("hex_md5")),
-        ("hobbes".to_owned(), Some("plaintext")),
-        (cheap_argon2("hobbes"), None),
-        (make(&Preferred::Bcrypt { cost: 4 }, &password("hobbes")).unwrap().as_str().to_owned(), None),
-    ];
-    let preferred = make(&Preferred::Bcrypt { cost: 6 }, &password("hobbes")).unwrap();
-    for why in &REFUSALS {
-        for (text, scheme) in &cheap {
-            rig.set(text, *scheme);
-            rig.store.memory.set_state("calvin", refused(&rig, why));
-            assert_eq!(cost(&rig, "hobbes", &Verdict::Rejected(*why)).await, (1, 1, 1), "{text}");
-            assert_eq!(cost(&rig, "else", &BAD).await, (1, 1, 1), "{text}");
-        }
-        rig.set(preferred.as_str(), None);
-        assert_eq!(cost(&rig, "hobbes", &Verdict::Rejected(*why)).await, (1, 1, 0));
-        assert_eq!(cost(&rig, "else", &BAD).await, (1, 1, 0));
-        // Also if the right one is remembered from when the account was good.
-        rig.store.memory.set_state("calvin", AccountState::default());
-        assert_eq!(rig.verify("hobbes").await.unwrap(), calvin());
-        assert!(rig.peek(&Ctx::new(), "hobbes").is_some());
-        rig.store.memory.set_state("calvin", refused(&rig, why));
-        assert_eq!(cost(&rig, "hobbes", &Verdict::Rejected(*why)).await, (1, 1, 0));
-    }
-}
-
-// Of a strong scheme, but made with the least that it allows.
-fn cheap_argon2(text: &str) -> String {
-    let least = Preferred::Argon2id { memory_kib: 8, passes: 1, lanes: 1 };
-    make(&least, &password(text)).unwrap().as_str().to_owned()
-}
-
-#[tokio::test]
-async fn a_used_code_costs_what_a_wrong_one_does() {
-    let rig = rig();
-    rig.set(SECRET, Some("totp"));
-    rig.clock.set_wall(SystemTime::UNIX_EPOCH + Duration::from_secs(1_111_111_109));
-    assert_eq!(cost(&rig, "081804", &calvin()).await, (1, 1, 1));
-    assert_eq!(cost(&rig, "081804", &BAD).await, (1, 1, 1), "used");
-    assert_eq!(cost(&rig, "000000", &BAD).await, (1, 1, 1), "wrong");
-    rig.store.memory.set_state("calvin", refused(&rig, &Reject::Locked));
-    assert_eq!(cost(&rig, "050471", &BAD_FOR_NOW).await, (1, 1, 1), "right and locked");
-}
-
-const BAD_FOR_NOW: Verdict = Verdict::Rejected(Reject::Locked);
-
-#[tokio::test]
-async fn a_wrong_password_for_a_hash_that_is_strong_by_name_only_costs_what_an_unknown_login_does() {
-    let rig = rig_with(MemoConfig::default(), Preferred::Bcrypt { cost: 6 });
-    for text in [
-        cheap_argon2("hobbes"),
-        "$2b$04$tvJ/TIpZPc0ytdq1dfR36.IUbYKLRECoSPoZ7uHaaDwNVc4HisgAe".to_owned(),
-        "$pbkdf2-sha256$1$rrWWEkLImVOKkfJey5kTAg$z+45JLjULabCvGo7XCVLBDCW7oLsol1xM+9gY9Jq3cc".to_owned(),
-        format!("$scram$1$AAAA$sha-1={}", "A".repeat(27)),
-    ] {
-        rig.set(&text, None);
-        assert_eq!(cost(&rig, "else", &BAD).await, (1, 1, 1), "{text}");
-    }
 }
 
 #[tokio::test]
