@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime};
 
 use auth_core::{
     Account, AccountSource, AccountState, CacheUse, Clock, Ctx, ErrorKind, Fence, Freshness, Id, Lock, Login,
-    Lookup, Password, Record, Reject, Subject, Verdict,
+    Lookup, Password, PasswordSource, Record, Reject, Subject, Verdict,
 };
 use auth_password::{Hashed, Hasher, HasherConfig, MemoConfig, Outcome, Policy, Preferred, identify, make};
 use auth_testkit::suite::{Bench, run_all_password};
