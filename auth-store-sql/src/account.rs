@@ -52,13 +52,9 @@ impl Columns {
         let mut columns: Vec<(&'static str, Column)> = Vec::with_capacity(names.len());
         for name in names {
             let Some(known) = COLUMNS.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)) else {
-                let nearest = COLUMNS
-                    .iter()
-                    .map(|(known, _)| *known)
-                    .max_by(|a, b| strsim::jaro_winkler(a, name).total_cmp(&strsim::jaro_winkler(b, name)));
+                let instead = did_you_mean(name);
                 return refuse(format!(
-                    "returns a column `{name}`, which says nothing about an account; the nearest that does is `{}`",
-                    nearest.unwrap_or_default()
+                    "returns a column `{name}`, which says nothing about an account{instead}"
                 ));
             };
             if columns.contains(known) {
@@ -112,6 +108,20 @@ impl Columns {
     pub(crate) fn login(&self, statement: &Statement, row: &Row) -> Result<String> {
         let at = self.0.iter().position(|(_, column)| *column == Column::Login).unwrap_or(0);
         row.peek_text(at).ok_or_else(|| corrupt(statement, "login", Unreadable("no text"))).map(str::to_owned)
+    }
+}
+
+/// Gives the nearest column, or all of them if none is near.
+fn did_you_mean(word: &str) -> String {
+    let word = word.to_ascii_lowercase();
+    let nearest = COLUMNS
+        .iter()
+        .map(|(known, _)| (strsim::damerau_levenshtein(&word, known), known))
+        .min_by_key(|(distance, _)| *distance)
+        .filter(|(distance, _)| *distance <= 1 + word.chars().count() / 3);
+    match nearest {
+        Some((_, known)) => format!("; did you mean `{known}`?"),
+        None => format!("; known: {}", COLUMNS.map(|(known, _)| format!("`{known}`")).join(", ")),
     }
 }
 

@@ -14,6 +14,7 @@ use auth_core::{
 use crate::account::{Columns, corrupt};
 use crate::db::Tx;
 use crate::managed;
+use crate::state::State;
 use crate::statement::{Args, Statement, Value};
 use crate::store::{SqlStore, undeclared};
 use crate::value::{Cell, Unreadable, to_unix};
@@ -21,7 +22,8 @@ use crate::value::{Cell, Unreadable, to_unix};
 /// How many people are read at once for a list.
 const PAGE: u32 = 1_000;
 
-/// The longest hash that is stored, in bytes; the longest that any scheme writes has a tenth of it.
+/// The longest hash that is stored, in bytes: longer ones are not verified either. It is said once more where
+/// they are verified, since a store depends on no crate that hashes.
 const MAX_HASH_BYTES: usize = 4_096;
 
 const PARAMETERS: &[&str] = &[
@@ -58,7 +60,7 @@ impl ManagedDirectory {
     }
 
     fn statement(&self, name: &str, text: &str) -> Result<Statement> {
-        Statement::compile(self.0.db.dialect(), name, text, PARAMETERS)
+        Statement::compile(self.0.dialect, name, text, PARAMETERS)
     }
 
     async fn execute(&self, tx: &mut Tx, name: &str, text: &str, args: Args<'_>) -> Result<u64> {
@@ -79,7 +81,8 @@ impl ManagedDirectory {
     async fn names(&self, name: &str, text: &str) -> Result<Vec<String>> {
         let statement = self.statement(name, text)?;
         let mut names = Vec::new();
-        let mut conn = self.0.db.read().await?;
+        let state = self.0.opened.current().await?;
+        let mut conn = state.db.read().await?;
         conn.each(&statement, &[], |mut row| {
             names.push(row.take(0).name().map_err(|found| corrupt(&statement, "name", found))?);
             Ok(ControlFlow::Continue(()))
@@ -88,13 +91,19 @@ impl ManagedDirectory {
         Ok(names)
     }
 
-    fn account_query(&self) -> Result<&(Statement, Columns)> {
-        let query = self.0.schema.account.as_ref();
+    async fn write(&self) -> Result<(Arc<State>, Tx)> {
+        let state = self.0.opened.current().await?;
+        let tx = state.db.write().await?;
+        Ok((state, tx))
+    }
+
+    fn account_query(state: &State) -> Result<&(Statement, Columns)> {
+        let query = state.schema.account.as_ref();
         query.ok_or_else(|| Error::new(ErrorKind::Internal, "the managed schema has no accounts"))
     }
 
-    async fn find(&self, tx: &mut Tx, login: &Login) -> Result<Option<(i64, Account)>> {
-        let (statement, columns) = self.account_query()?;
+    async fn find(&self, state: &State, tx: &mut Tx, login: &Login) -> Result<Option<(i64, Account)>> {
+        let (statement, columns) = Self::account_query(state)?;
         for row in tx.rows(statement, &[("login", Value::Text(login.as_str()))]).await? {
             if let Lookup::Found(account) = columns.account(&self.0.source, login, statement, row)? {
                 let Id::Int(id) = *account.principal().id() else {
@@ -134,7 +143,7 @@ impl ManagedDirectory {
             check_name("group", group)?;
         }
         user.hash.as_ref().map_or(Ok(()), check_hash)?;
-        let mut tx = self.0.db.write().await?;
+        let (state, mut tx) = self.write().await?;
         let args = [
             ("login", Value::Text(user.login.as_str())),
             ("hash", Value::from(user.hash.as_ref().map(StoredHash::as_str))),
@@ -146,7 +155,7 @@ impl ManagedDirectory {
         if self.execute(&mut tx, "add_user", insert, &args).await? == 0 {
             return Ok(Change::Unchanged);
         }
-        let Some((id, _)) = self.find(&mut tx, &user.login).await? else {
+        let Some((id, _)) = self.find(&state, &mut tx, &user.login).await? else {
             return Err(Error::new(ErrorKind::Internal, "a user that was added is not there"));
         };
         for group in &user.groups {
@@ -159,11 +168,12 @@ impl ManagedDirectory {
     async fn try_users(&self, realm: &RealmId, after: Option<&str>, limit: u32) -> Result<Vec<UserEntry>> {
         // Its columns are those of the account query, in their order.
         let statement = self.statement("users", managed::USERS)?;
-        let (_, columns) = self.account_query()?;
+        let state = self.0.opened.current().await?;
+        let (_, columns) = Self::account_query(&state)?;
         let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
         let mut entries: Vec<UserEntry> = Vec::new();
         let mut after = after.unwrap_or_default().to_owned();
-        let mut conn = self.0.db.read().await?;
+        let mut conn = state.db.read().await?;
         loop {
             let left = wanted.saturating_sub(entries.len());
             let page = u32::try_from(left).unwrap_or(u32::MAX).min(PAGE);
@@ -193,9 +203,10 @@ impl ManagedDirectory {
     }
 
     async fn try_user(&self, login: &Login) -> Result<Lookup<UserEntry>> {
-        let (statement, columns) = self.account_query()?;
+        let state = self.0.opened.current().await?;
+        let (statement, columns) = Self::account_query(&state)?;
         let mut found = Lookup::NotFound;
-        let mut conn = self.0.db.read().await?;
+        let mut conn = state.db.read().await?;
         conn.each(statement, &[("login", Value::Text(login.as_str()))], |row| {
             found = columns.account(&self.0.source, login, statement, row)?;
             Ok(ControlFlow::Break(()))
@@ -206,8 +217,10 @@ impl ManagedDirectory {
 
     async fn try_set_hash(&self, login: &Login, hash: &StoredHash) -> Result<Change> {
         check_hash(hash)?;
-        let mut tx = self.0.db.write().await?;
-        let Some((id, account)) = self.find(&mut tx, login).await? else { return Ok(Change::NotFound) };
+        let (state, mut tx) = self.write().await?;
+        let Some((id, account)) = self.find(&state, &mut tx, login).await? else {
+            return Ok(Change::NotFound);
+        };
         if account.hash() == Some(hash) {
             return Ok(Change::Unchanged);
         }
@@ -223,8 +236,10 @@ impl ManagedDirectory {
     }
 
     async fn try_set_state(&self, login: &Login, change: &StateChange) -> Result<Change> {
-        let mut tx = self.0.db.write().await?;
-        let Some((id, account)) = self.find(&mut tx, login).await? else { return Ok(Change::NotFound) };
+        let (state, mut tx) = self.write().await?;
+        let Some((id, account)) = self.find(&state, &mut tx, login).await? else {
+            return Ok(Change::NotFound);
+        };
         let old = Columned::of(account.state());
         let new = old.changed(change);
         if old == new {
@@ -247,8 +262,8 @@ impl ManagedDirectory {
     }
 
     async fn try_delete_user(&self, login: &Login) -> Result<Change> {
-        let mut tx = self.0.db.write().await?;
-        let Some((id, _)) = self.find(&mut tx, login).await? else { return Ok(Change::NotFound) };
+        let (state, mut tx) = self.write().await?;
+        let Some((id, _)) = self.find(&state, &mut tx, login).await? else { return Ok(Change::NotFound) };
         // Memberships and rights go with it, by their foreign keys.
         let delete = "DELETE FROM gatepost_user WHERE id = :id";
         self.execute(&mut tx, "delete_user", delete, &[("id", Value::Int(id))]).await?;
@@ -258,8 +273,8 @@ impl ManagedDirectory {
 
     async fn try_join(&self, login: &Login, group: &str) -> Result<Change> {
         check_name("group", group)?;
-        let mut tx = self.0.db.write().await?;
-        let Some((id, _)) = self.find(&mut tx, login).await? else { return Ok(Change::NotFound) };
+        let (state, mut tx) = self.write().await?;
+        let Some((id, _)) = self.find(&state, &mut tx, login).await? else { return Ok(Change::NotFound) };
         if !self.put_in_group(&mut tx, id, group).await? {
             return Ok(Change::Unchanged);
         }
@@ -268,8 +283,8 @@ impl ManagedDirectory {
     }
 
     async fn try_leave(&self, login: &Login, group: &str) -> Result<Change> {
-        let mut tx = self.0.db.write().await?;
-        let Some((id, _)) = self.find(&mut tx, login).await? else { return Ok(Change::NotFound) };
+        let (state, mut tx) = self.write().await?;
+        let Some((id, _)) = self.find(&state, &mut tx, login).await? else { return Ok(Change::NotFound) };
         let args = [("id", Value::Int(id)), ("group", Value::Text(group))];
         let delete = "DELETE FROM gatepost_membership WHERE user_id = :id \
                       AND group_id = (SELECT id FROM gatepost_group WHERE name = :group)";
@@ -277,7 +292,7 @@ impl ManagedDirectory {
     }
 
     async fn try_add_object(&self, object: &ObjectRef) -> Result<Change> {
-        let mut tx = self.0.db.write().await?;
+        let (_, mut tx) = self.write().await?;
         let name = managed::object_name(object.id());
         let args = [("domain", Value::Text(object.domain())), ("object", Value::Text(&name))];
         let declare = "INSERT INTO gatepost_domain (name) VALUES (:domain) ON CONFLICT DO NOTHING";
@@ -288,7 +303,7 @@ impl ManagedDirectory {
     }
 
     async fn try_delete_object(&self, object: &ObjectRef) -> Result<Change> {
-        let mut tx = self.0.db.write().await?;
+        let (_, mut tx) = self.write().await?;
         let Some(id) = self.object(&mut tx, object).await? else { return Ok(Change::NotFound) };
         let delete = "DELETE FROM gatepost_object WHERE id = :id";
         self.change(tx, "delete_object", delete, &[("id", Value::Int(id))]).await
@@ -296,9 +311,9 @@ impl ManagedDirectory {
 
     async fn try_right(&self, login: &Login, object: &ObjectRef, mode: &str, what: Right) -> Result<Change> {
         check_name("mode", mode)?;
-        let mut tx = self.0.db.write().await?;
+        let (state, mut tx) = self.write().await?;
         let object = self.object(&mut tx, object).await?;
-        let user = self.find(&mut tx, login).await?;
+        let user = self.find(&state, &mut tx, login).await?;
         let (Some(object), Some((user, _))) = (object, user) else { return Ok(Change::NotFound) };
         let args = [("id", Value::Int(user)), ("object", Value::Int(object)), ("mode", Value::Text(mode))];
         let (name, text) = match what {

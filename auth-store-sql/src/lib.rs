@@ -10,6 +10,7 @@ mod managed;
 mod offer;
 mod scan;
 mod schema;
+mod state;
 mod statement;
 mod store;
 mod value;

@@ -16,6 +16,8 @@ pub(crate) enum Claim {
     Any,
     /// Nobody said so: only into one that has none.
     IfEmpty,
+    /// Only if they are there already.
+    Ours,
 }
 
 /// The migrations for SQLite, in order. A database has its own folder, since each has its own SQL.

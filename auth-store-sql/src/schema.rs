@@ -47,10 +47,19 @@ pub(crate) enum Objects {
 /// The queries about the objects of a domain.
 #[derive(Debug)]
 pub(crate) struct ObjectQueries {
-    pub(crate) exists: Statement,
+    pub(crate) exists: Exists,
     pub(crate) access: Statement,
     pub(crate) any: Option<Statement>,
     id: IdForm,
+}
+
+/// Tells whether an object is there.
+#[derive(Debug)]
+pub(crate) struct Exists {
+    pub(crate) statement: Statement,
+    /// Which column returns which part of the id. They are compared with what was asked for: a column that
+    /// folds, or turns a text into a number, would show one object under many names.
+    pub(crate) ids: Vec<(usize, usize)>,
 }
 
 /// How an object's id is bound.
@@ -66,6 +75,16 @@ enum IdForm {
 pub(crate) enum BoundId {
     Int(Vec<i64>),
     Text(Vec<String>),
+}
+
+impl BoundId {
+    /// Reports whether a part of the id reads so, byte for byte.
+    pub(crate) fn is(&self, part: usize, text: &str) -> bool {
+        match self {
+            Self::Int(numbers) => numbers.get(part).is_some_and(|number| number.to_string() == text),
+            Self::Text(texts) => texts.get(part).is_some_and(|asked| asked == text),
+        }
+    }
 }
 
 impl ObjectQueries {
@@ -129,11 +148,21 @@ impl Preparer<'_> {
 
     /// Prepares a query whose answer is whether there is a row.
     async fn yes_or_no(&mut self, name: &str, text: &str, known: &[&'static str]) -> Result<Statement> {
+        self.select(name, text, known).await.map(|(statement, _)| statement)
+    }
+
+    /// Prepares a query that returns something.
+    async fn select(
+        &mut self,
+        name: &str,
+        text: &str,
+        known: &[&'static str],
+    ) -> Result<(Statement, Vec<String>)> {
         let (statement, columns) = self.prepare(name, text, known).await?;
         if columns.is_empty() {
             return refuse(&statement, "returns nothing: it must be a SELECT");
         }
-        Ok(statement)
+        Ok((statement, columns))
     }
 
     /// Prepares a query that returns one column.
@@ -193,15 +222,28 @@ impl Preparer<'_> {
             .map_err(|error| Error::new(ErrorKind::Misconfigured, error.message().to_owned()))?;
         let name = |query: &str| format!("object.{domain}.{query}");
         let (plain, with_mode) = (["login", "id", "now"], ["login", "id", "mode", "now"]);
-        let exists = self.yes_or_no(&name("exists"), &config.exists, &parameters(&["now"])).await?;
+        let (exists, columns) = self.select(&name("exists"), &config.exists, &parameters(&["now"])).await?;
         let access = self.yes_or_no(&name("access"), &config.access, &parameters(&with_mode)).await?;
         let any = match &config.any {
             Some(any) => Some(self.yes_or_no(&name("any"), any, &parameters(&plain)).await?),
             None => None,
         };
         let count = parts(domain, [Some(&exists), Some(&access), any.as_ref()])?;
+        let exists = Exists { statement: exists, ids: id_columns(&columns, count) };
         Ok(ObjectQueries { exists, access, any, id: IdForm::Parts(count, config.id) })
     }
+}
+
+/// Finds the columns that return the id: `id`, or `id1`, `id2` and so on if it has several parts. There
+/// `id` alone may be anything, such as the number of the row.
+fn id_columns(columns: &[String], count: usize) -> Vec<(usize, usize)> {
+    let names: Vec<String> = if count == 1 {
+        vec!["id".to_owned()]
+    } else {
+        (1..=count).map(|part| format!("id{part}")).collect()
+    };
+    let part = |column: &String| names.iter().position(|name| name.eq_ignore_ascii_case(column));
+    columns.iter().enumerate().filter_map(|(at, column)| Some((at, part(column)?))).collect()
 }
 
 /// Counts the parts of a domain's ids by what its queries ask for.
@@ -260,10 +302,7 @@ impl Schema {
         };
         let is_member = match &query.is_member {
             Some(text) => {
-                let (statement, columns) = preparer.prepare("is_member", text, IS_MEMBER).await?;
-                if columns.is_empty() {
-                    return refuse(&statement, "returns nothing: it must be a SELECT");
-                }
+                let (statement, columns) = preparer.select("is_member", text, IS_MEMBER).await?;
                 if !statement.uses("group") {
                     return refuse(&statement, "has no :group: it would say the same of every group");
                 }
@@ -320,7 +359,10 @@ impl Schema {
         let object = ["domain", "object", "id", "mode"];
         let domain = preparer.yes_or_no("domain", managed::DOMAIN, &["domain"]).await?;
         let queries = ObjectQueries {
-            exists: preparer.yes_or_no("exists", managed::EXISTS, &object).await?,
+            exists: Exists {
+                statement: preparer.yes_or_no("exists", managed::EXISTS, &object).await?,
+                ids: Vec::new(),
+            },
             access: preparer.yes_or_no("access", managed::ACCESS, &object).await?,
             any: Some(preparer.yes_or_no("any", managed::ANY, &object).await?),
             id: IdForm::OneText,

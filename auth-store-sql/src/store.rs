@@ -12,10 +12,12 @@ use auth_core::{
 
 use crate::account::corrupt;
 use crate::config::SqlConfig;
-use crate::db::{Conn, Db, Tables, Tx, check_limits};
+use crate::db::{Conn, Tables, Tx, check_limits};
 use crate::directory::ManagedDirectory;
 use crate::managed::Claim;
-use crate::schema::{BoundId, ObjectQueries, Objects, PARTS, Schema};
+use crate::scan::Dialect;
+use crate::schema::{BoundId, Exists, ObjectQueries, Objects, PARTS};
+use crate::state::{Opened, State};
 use crate::statement::{Args, Statement, Value};
 use crate::value::to_unix;
 
@@ -28,12 +30,14 @@ use crate::value::to_unix;
 /// Dropping a question is allowed at any time. The database may go on with it; its connection is free for
 /// others when it is done. A write that is dropped is undone as a whole, unless it was being committed.
 ///
+/// If the database file is replaced, the next question opens it anew and checks every query on it again.
+///
 /// Waiting for a connection and for locks is bounded by the settings. How long one query may run is not:
 /// put the store into a wrapper that limits the time of a question.
 pub struct SqlStore {
     pub(crate) source: SourceInfo,
-    pub(crate) db: Db,
-    pub(crate) schema: Schema,
+    pub(crate) opened: Opened,
+    pub(crate) dialect: Dialect,
     tables: Tables,
     clock: Arc<dyn Clock>,
 }
@@ -48,11 +52,11 @@ impl SqlStore {
     /// query; otherwise any kind.
     pub async fn connect(info: SourceInfo, config: SqlConfig, clock: Arc<dyn Clock>) -> Result<Self> {
         let name = Arc::clone(info.name());
-        Self::open(info, &config, clock).await.map_err(|error| error.at(name))
+        Self::open(info, config, clock).await.map_err(|error| error.at(name))
     }
 
-    async fn open(info: SourceInfo, config: &SqlConfig, clock: Arc<dyn Clock>) -> Result<Self> {
-        check_limits(config)?;
+    async fn open(info: SourceInfo, config: SqlConfig, clock: Arc<dyn Clock>) -> Result<Self> {
+        check_limits(&config)?;
         let (tables, claim) = match (config.managed, config.has_queries()) {
             (Some(true), false) => (Tables::Managed, Claim::Any),
             (None, false) => (Tables::Managed, Claim::IfEmpty),
@@ -64,22 +68,15 @@ impl SqlStore {
                 return Err(misconfigured("`managed = false` needs queries: there is nothing to ask"));
             }
         };
-        let db = Db::open(config, tables)?;
-        if tables == Tables::Managed {
-            db.migrate(claim).await?;
-        }
-        let mut conn = db.read().await?;
-        let schema = match tables {
-            Tables::Managed => Schema::managed(db.dialect(), &mut conn).await?,
-            Tables::Yours => Schema::yours(db.dialect(), &mut conn, &config.query, &config.object).await?,
-        };
-        drop(conn);
+        let opened = Opened::new(config, tables, claim, Arc::clone(&clock)).await?;
+        let State { db, schema } = &*opened.peek();
+        let dialect = db.dialect();
         let source = info.with_capabilities(Capabilities {
             tells_unknown: schema.account.is_some(),
             lists_groups: schema.groups.is_some(),
             replaces_hash: schema.replace_hash.is_some(),
         });
-        Ok(Self { source, db, schema, tables, clock })
+        Ok(Self { source, opened, dialect, tables, clock })
     }
 
     /// Returns the writes of users, groups and rights; nothing if the tables are yours.
@@ -100,8 +97,19 @@ impl SqlStore {
         error.at(Arc::clone(self.source.name()))
     }
 
-    async fn account_by(&self, conn: &mut Conn, login: &Login) -> Result<Lookup<Account>> {
-        let Some((statement, columns)) = &self.schema.account else {
+    /// Reports whether this source has issued the person's id. Ids of others mean nothing here; whom they
+    /// stand for, only [`resolve`](auth_core::Resolver::resolve) says.
+    pub(crate) fn issued(&self, who: &Principal) -> bool {
+        who.source() == self.source.name()
+    }
+
+    pub(crate) async fn account_by(
+        &self,
+        state: &State,
+        conn: &mut Conn,
+        login: &Login,
+    ) -> Result<Lookup<Account>> {
+        let Some((statement, columns)) = &state.schema.account else {
             return Err(unsupported("no query `account`"));
         };
         let args: Args<'_> = &[("login", Value::Text(login.as_str())), ("now", Value::Int(self.now()))];
@@ -119,80 +127,51 @@ impl SqlStore {
         Ok(answer)
     }
 
-    /// Returns the person as this source knows them, since an id means something only to the source that
-    /// issued it.
-    async fn own(&self, conn: &mut Conn, who: &Principal) -> Result<Option<Principal>> {
-        if who.source() == self.source.name() {
-            return Ok(Some(who.clone()));
-        }
-        let Some(statement) = &self.schema.link else { return Ok(None) };
-        let id = PersonId::new(who.id());
-        let args: Args<'_> = &[
-            ("login", Value::Text(who.login().as_str())),
-            ("id", id.value()),
-            ("source", Value::Text(who.source())),
-            ("now", Value::Int(self.now())),
-        ];
-        let mut linked: Option<Login> = None;
-        conn.each(statement, args, |mut row| {
-            let text = row.take(0).name().map_err(|found| corrupt(statement, "login", found))?;
-            let login = Login::parse(who.realm(), &text)
-                .map_err(|_| statement.error(ErrorKind::Corrupt, "this is not a possible login"))?;
-            if linked.as_ref().is_some_and(|linked| *linked != login) {
-                return Err(statement.error(ErrorKind::Ambiguous, "one person is linked to two logins"));
-            }
-            linked = Some(login);
-            Ok(ControlFlow::Continue(()))
-        })
-        .await?;
-        let Some(login) = linked else { return Ok(None) };
-        Ok(self.account_by(conn, &login).await?.found().map(|account| account.principal().clone()))
-    }
-
-    pub(crate) async fn resolve_own(&self, who: &Principal) -> Result<Option<Principal>> {
-        let mut conn = self.db.read().await?;
-        self.own(&mut conn, who).await
-    }
-
     async fn groups(&self, who: &Principal) -> Result<Lookup<GroupSet>> {
-        let Some(statement) = &self.schema.groups else {
+        let state = self.opened.current().await?;
+        let Some(statement) = &state.schema.groups else {
             return Err(unsupported("no query `groups`"));
         };
-        let mut conn = self.db.read().await?;
-        let Some(who) = self.own(&mut conn, who).await? else { return Ok(Lookup::NotFound) };
+        if !self.issued(who) {
+            return Ok(Lookup::NotFound);
+        }
+        let mut conn = state.db.read().await?;
         let id = PersonId::new(who.id());
         let mut names: Vec<Arc<str>> = Vec::new();
-        conn.each(statement, &person(&who, &id, self.now()), |mut row| {
+        conn.each(statement, &person(who, &id, self.now()), |mut row| {
             let name = row.take(0).name().map_err(|found| corrupt(statement, "name", found))?;
             names.push(name.into());
             Ok(ControlFlow::Continue(()))
         })
         .await?;
         // Nobody's groups and the groups of nobody look alike in SQL.
-        if names.is_empty() && self.schema.account.is_some() && !self.knows(&mut conn, &who).await? {
+        if names.is_empty() && state.schema.account.is_some() && !self.knows(&state, &mut conn, who).await? {
             return Ok(Lookup::NotFound);
         }
         Ok(Lookup::Found(names.into_iter().collect()))
     }
 
-    async fn knows(&self, conn: &mut Conn, who: &Principal) -> Result<bool> {
-        Ok(match self.account_by(conn, who.login()).await? {
+    async fn knows(&self, state: &State, conn: &mut Conn, who: &Principal) -> Result<bool> {
+        Ok(match self.account_by(state, conn, who.login()).await? {
             Lookup::Found(account) => account.principal().id() == who.id(),
             Lookup::NotFound => false,
         })
     }
 
     async fn member(&self, who: &Principal, group: &str) -> Result<Member> {
-        let Some(query) = &self.schema.is_member else {
+        let state = self.opened.current().await?;
+        let Some(query) = &state.schema.is_member else {
             return Ok(match self.groups(who).await? {
                 Lookup::Found(groups) if groups.contains(group) => Member::Yes,
                 Lookup::Found(_) | Lookup::NotFound => Member::No,
             });
         };
-        let mut conn = self.db.read().await?;
-        let Some(who) = self.own(&mut conn, who).await? else { return Ok(Member::No) };
+        if !self.issued(who) {
+            return Ok(Member::No);
+        }
+        let mut conn = state.db.read().await?;
         let id = PersonId::new(who.id());
-        let [login, id, now] = person(&who, &id, self.now());
+        let [login, id, now] = person(who, &id, self.now());
         let args: Args<'_> = &[login, id, now, ("group", Value::Text(group))];
         let mut answer = Member::No;
         conn.each(&query.statement, args, |mut row| {
@@ -212,12 +191,13 @@ impl SqlStore {
 
     async fn rights(
         &self,
+        state: &State,
         conn: &mut Conn,
-        who: Option<&Principal>,
+        who: &Principal,
         object: &ObjectRef,
         mode: Option<&str>,
     ) -> Result<Access> {
-        let queries = self.queries(conn, object.domain()).await?;
+        let queries = queries(state, conn, object.domain()).await?;
         let statement = match (mode, &queries.any) {
             (None, Some(any)) => any,
             (None, None) if queries.access.uses("mode") => {
@@ -229,10 +209,12 @@ impl SqlStore {
         let Some(id) = queries.bind(object)? else { return Ok(Access::NotFound) };
         let mut args = vec![("domain", Value::Text(object.domain())), ("now", Value::Int(self.now()))];
         args.extend(id.args());
-        if !yes(conn, &queries.exists, &args).await? {
+        if !is_there(conn, &queries.exists, &id, &args).await? {
             return Ok(Access::NotFound);
         }
-        let Some(who) = who else { return Ok(Access::Deny) };
+        if !self.issued(who) {
+            return Ok(Access::Deny);
+        }
         let person_id = PersonId::new(who.id());
         args.extend([
             ("login", Value::Text(who.shown())),
@@ -242,21 +224,12 @@ impl SqlStore {
         Ok(if yes(conn, statement, &args).await? { Access::Allow } else { Access::Deny })
     }
 
-    async fn queries(&self, conn: &mut Conn, domain: &str) -> Result<&ObjectQueries> {
-        let queries = match &self.schema.objects {
-            Objects::Declared(domains) => domains.get(domain),
-            Objects::Table { domain: statement, queries } => {
-                yes(conn, statement, &[("domain", Value::Text(domain))]).await?.then_some(queries.as_ref())
-            }
-        };
-        queries.ok_or_else(|| undeclared(domain))
-    }
-
     async fn replace(&self, who: &Principal, old: &StoredHash, new: &StoredHash) -> Result<bool> {
-        let Some(statement) = &self.schema.replace_hash else {
+        let state = self.opened.current().await?;
+        let Some(statement) = &state.schema.replace_hash else {
             return Err(unsupported("no query `replace_hash`"));
         };
-        if who.source() != self.source.name() {
+        if !self.issued(who) {
             return Err(Error::new(ErrorKind::Invalid, "this person is another source's"));
         }
         let id = PersonId::new(who.id());
@@ -269,7 +242,7 @@ impl SqlStore {
             ("new", Value::Text(new.as_str())),
             ("scheme", Value::from(new.scheme())),
         ];
-        let mut tx: Tx = self.db.write().await?;
+        let mut tx: Tx = state.db.write().await?;
         match tx.execute(statement, args).await? {
             0 => Ok(false),
             1 => tx.commit().await.map(|()| true),
@@ -280,14 +253,14 @@ impl SqlStore {
 }
 
 /// A person's id as it is bound: with its own type.
-enum PersonId<'a> {
+pub(crate) enum PersonId<'a> {
     Int(i64),
     Text(&'a str),
     Spelled(String),
 }
 
 impl<'a> PersonId<'a> {
-    fn new(id: &'a Id) -> Self {
+    pub(crate) fn new(id: &'a Id) -> Self {
         match id {
             Id::Int(number) => Self::Int(*number),
             Id::Text(text) => Self::Text(text),
@@ -295,7 +268,7 @@ impl<'a> PersonId<'a> {
         }
     }
 
-    fn value(&self) -> Value<'_> {
+    pub(crate) fn value(&self) -> Value<'_> {
         match self {
             Self::Int(number) => Value::Int(*number),
             Self::Text(text) => Value::Text(text),
@@ -319,6 +292,33 @@ impl BoundId {
         let whole = parts.first().map(|first| ("object", *first));
         whole.into_iter().chain(PARTS.into_iter().zip(parts)).collect()
     }
+}
+
+async fn queries<'a>(state: &'a State, conn: &mut Conn, domain: &str) -> Result<&'a ObjectQueries> {
+    let queries = match &state.schema.objects {
+        Objects::Declared(domains) => domains.get(domain),
+        Objects::Table { domain: statement, queries } => {
+            yes(conn, statement, &[("domain", Value::Text(domain))]).await?.then_some(queries.as_ref())
+        }
+    };
+    queries.ok_or_else(|| undeclared(domain))
+}
+
+async fn is_there(conn: &mut Conn, exists: &Exists, id: &BoundId, args: Args<'_>) -> Result<bool> {
+    let statement = &exists.statement;
+    let mut there = false;
+    conn.each(statement, args, |mut row| {
+        // An id says which object is there and not whether: an id of 0 is one, too.
+        there = exists.ids.iter().any(|(column, _)| *column == 0)
+            || row.take(0).yes().map_err(|found| corrupt(statement, "1", found))?;
+        for (column, part) in &exists.ids {
+            let found = row.take(*column).text().map_err(|found| corrupt(statement, "id", found))?;
+            there = there && found.is_some_and(|found| id.is(*part, &found));
+        }
+        Ok(if there { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    })
+    .await?;
+    Ok(there)
 }
 
 async fn yes(conn: &mut Conn, statement: &Statement, args: Args<'_>) -> Result<bool> {
@@ -351,11 +351,12 @@ impl AccountSource for SqlStore {
 
     async fn account(&self, _ctx: &Ctx, login: &Login) -> Result<Lookup<Account>> {
         let answer = async {
-            if self.schema.account.is_none() {
+            let state = self.opened.current().await?;
+            if state.schema.account.is_none() {
                 return Err(unsupported("no query `account`"));
             }
-            let mut conn = self.db.read().await?;
-            self.account_by(&mut conn, login).await
+            let mut conn = state.db.read().await?;
+            self.account_by(&state, &mut conn, login).await
         };
         answer.await.map_err(|error| self.at(error))
     }
@@ -412,17 +413,17 @@ impl ObjectPerms for SqlStore {
     ) -> Vec<Result<Access>> {
         // One connection for all, so that many objects do not wait for each other's.
         let ready = async {
-            let mut conn = self.db.read().await?;
-            let own = self.own(&mut conn, who).await?;
-            Ok((conn, own))
+            let state = self.opened.current().await?;
+            let conn = state.db.read().await?;
+            Ok((state, conn))
         };
-        let (mut conn, own) = match ready.await {
+        let (state, mut conn) = match ready.await {
             Ok(ready) => ready,
             Err(error) => return vec![Err(self.at(error)); objects.len()],
         };
         let mut answers = Vec::with_capacity(objects.len());
         for object in objects {
-            let answer = self.rights(&mut conn, own.as_ref(), object, mode).await;
+            let answer = self.rights(&state, &mut conn, who, object, mode).await;
             answers.push(answer.map_err(|error| self.at(error)));
         }
         answers

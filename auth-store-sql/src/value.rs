@@ -93,9 +93,11 @@ impl Cell {
     }
 
     /// Reads whether a row says yes: `SELECT 1` does; `SELECT count(*)` and `SELECT EXISTS(…)` may say 0.
+    ///
+    /// So does a text: of what there is (`SELECT title …`), unless it is one that means no.
     pub(crate) fn yes(self) -> Read<bool> {
         match self {
-            Self::Text(_) => Ok(true),
+            Self::Text(text) => Ok(!is_no(&text)),
             other => other.flag(),
         }
     }
@@ -120,6 +122,16 @@ impl Cell {
             other => Err(other.what()),
         }
     }
+}
+
+/// The texts that mean no in a column of flags, besides zeros and blanks.
+const NOS: [&str; 5] = ["f", "false", "n", "no", "off"];
+
+fn is_no(text: &str) -> bool {
+    let text = text.trim();
+    text.is_empty()
+        || NOS.iter().any(|no| no.eq_ignore_ascii_case(text))
+        || text.parse::<f64>().is_ok_and(|number| number == 0.0)
 }
 
 fn from_unix(seconds: i64, nanos: u32) -> Option<SystemTime> {
@@ -291,7 +303,13 @@ mod tests {
         assert_eq!(Cell::Int(0).yes(), Ok(false));
         assert_eq!(Cell::Null.yes(), Ok(false));
         assert_eq!(Cell::Int(1).yes(), Ok(true));
-        assert_eq!(text("read").yes(), Ok(true));
+        for no in ["0", "", " ", "f", "F", "false", "False", "n", "no", "NO", "off", " 0 ", "00", "0.0", "-0"]
+        {
+            assert_eq!(text(no).yes(), Ok(false), "{no:?}");
+        }
+        for yes in ["1", "t", "true", "y", "yes", "on", "read", "name", "note", "07", "0x"] {
+            assert_eq!(text(yes).yes(), Ok(true), "{yes:?}");
+        }
         assert_eq!(Cell::Blob.yes(), Err(Unreadable("a blob")));
     }
 

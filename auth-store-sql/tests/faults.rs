@@ -136,27 +136,6 @@ async fn a_file_that_turns_into_garbage_must_be_mended() {
     all_fail(&store, ErrorKind::Misconfigured).await;
 }
 
-#[tokio::test]
-async fn a_file_that_is_deleted_does_not_answer_any_more() {
-    let (database, store) = yours().await;
-    works(&store).await;
-    std::fs::remove_file(&database.path).unwrap();
-    all_fail(&store, ErrorKind::Unavailable).await;
-}
-
-#[tokio::test]
-async fn a_file_that_is_replaced_does_not_answer_any_more() {
-    let (database, store) = yours().await;
-    works(&store).await;
-    let other = Database::with("CREATE TABLE account (id, login, hash)").await;
-    std::fs::rename(&other.path, &database.path).unwrap();
-    all_fail(&store, ErrorKind::Unavailable).await;
-    let doc = ObjectRef::new("doc", [Id::from(1)]).unwrap();
-    let many = store.access_many(&ctx(), &calvin(), &[doc.clone(), doc], None).await;
-    assert_eq!(many.len(), 2);
-    many.into_iter().for_each(|answer| drop(is(ErrorKind::Unavailable, answer)));
-}
-
 /// Counting this far takes SQLite much longer than anybody here waits.
 const SLOW: &str = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 4000000) \
                     SELECT 'staff' AS name FROM n WHERE i = 4000000 AND :id > 0";

@@ -74,11 +74,15 @@ async fn a_query_is_one_statement() {
 async fn columns_of_an_account_are_known_ones() {
     account(
         "SELECT login, pwhash AS hahs FROM account WHERE login = :login",
-        "returns a column `hahs`, which says nothing about an account; the nearest that does is `hash`",
+        "returns a column `hahs`, which says nothing about an account; did you mean `hash`?",
     )
     .await;
-    account("SELECT login, mail AS logged FROM account WHERE login = :login", "the nearest that does is `lo")
-        .await;
+    account("SELECT login, mail AS logged FROM account WHERE login = :login", "did you mean `locked`?").await;
+    account(
+        "SELECT login, mail AS address FROM account WHERE login = :login",
+        "; known: `login`, `id`, `hash`",
+    )
+    .await;
     account("SELECT * FROM account WHERE login = :login", "returns a column `pwhash`").await;
     account("SELECT id, pwhash AS hash FROM account WHERE login = :login", "returns no column `login`").await;
     account(

@@ -271,6 +271,105 @@ async fn an_id_of_several_parts_is_bound_part_by_part() {
 }
 
 #[tokio::test]
+async fn a_text_that_means_no_gives_no_right() {
+    let database = Database::with(&format!(
+        "{TABLES} CREATE TABLE flag (uid, doc, allowed TEXT); INSERT INTO flag VALUES (1, 1, '0');"
+    ))
+    .await;
+    let mut config = settings(&database);
+    config.query.is_member = Some("SELECT allowed FROM flag WHERE uid = :id AND :group <> ''".to_owned());
+    let doc = config.object.get_mut("doc").unwrap();
+    doc.access = "SELECT allowed FROM flag WHERE doc = :object AND uid = :id".to_owned();
+    let store = connect(config).await.unwrap();
+    let calvin = person(&store, "calvin").await;
+    let object = ObjectRef::new("doc", [Id::from(1)]).unwrap();
+    for no in ["'0'", "''", "' '", "'false'", "'F'", "'No'", "'n'", "'off'", "'0.0'", "NULL", "0"] {
+        database.run(&format!("UPDATE flag SET allowed = {no}")).await;
+        let answer = store.access(&ctx(), &calvin, &object, Some("read")).await.unwrap();
+        assert_eq!(answer, Access::Deny, "{no}");
+        assert_eq!(store.is_member(&ctx(), &calvin, "staff").await.unwrap(), Member::No, "{no}");
+    }
+    for yes in ["'1'", "'true'", "'y'", "'read'", "'nobody else'", "7"] {
+        database.run(&format!("UPDATE flag SET allowed = {yes}")).await;
+        let answer = store.access(&ctx(), &calvin, &object, Some("read")).await.unwrap();
+        assert_eq!(answer, Access::Allow, "{yes}");
+        assert_eq!(store.is_member(&ctx(), &calvin, "staff").await.unwrap(), Member::Yes, "{yes}");
+    }
+    database.run("UPDATE flag SET allowed = x'31'").await;
+    is(ErrorKind::Corrupt, store.access(&ctx(), &calvin, &object, Some("read")).await);
+}
+
+#[tokio::test]
+async fn an_exists_that_returns_the_id_finds_no_other_spelling_of_it() {
+    let database = Database::with(&format!(
+        "{TABLES} INSERT INTO doc VALUES (42, 'c'), (0, 'zero');\
+         CREATE TABLE folder (id TEXT COLLATE NOCASE, gone INTEGER);\
+         INSERT INTO folder VALUES ('Plans', 0), ('no', 0), ('7', 0), ('old', 1);"
+    ))
+    .await;
+    let mut config = settings(&database);
+    for (domain, exists) in [
+        ("number", "SELECT 1, id FROM doc WHERE id = :object"),
+        ("bare", "SELECT ID FROM doc WHERE id = :object"),
+        ("folder", "SELECT id FROM folder WHERE id = :object"),
+        ("kept", "SELECT NOT gone, id FROM folder WHERE id = :object"),
+    ] {
+        config.object.insert(domain.to_owned(), object_config(exists, "SELECT 1"));
+    }
+    let store = connect(config).await.unwrap();
+    let calvin = person(&store, "calvin").await;
+    let check = async |domain: &str, id: Id, expected: Access| {
+        let object = ObjectRef::new(domain, [id]).unwrap();
+        let answer = store.access(&ctx(), &calvin, &object, Some("read")).await.unwrap();
+        assert_eq!(answer, expected, "{object}");
+    };
+    for domain in ["number", "bare"] {
+        for id in [Id::from(42), Id::from("42"), Id::from(0)] {
+            check(domain, id, Access::Allow).await;
+        }
+        for other in ["042", "+42", " 42", "42 ", "42.0", "4.2e1", "00", "-0"] {
+            check(domain, Id::from(other), Access::NotFound).await;
+        }
+    }
+    for (id, expected) in [
+        (Id::from("Plans"), Access::Allow),
+        (Id::from("no"), Access::Allow),
+        (Id::from(7), Access::Allow),
+        (Id::from("plans"), Access::NotFound),
+        (Id::from("07"), Access::NotFound),
+    ] {
+        check("folder", id.clone(), expected).await;
+        check("kept", id, expected).await;
+    }
+    check("folder", Id::from("old"), Access::Allow).await;
+    check("kept", Id::from("old"), Access::NotFound).await;
+}
+
+#[tokio::test]
+async fn each_part_of_an_id_can_be_compared() {
+    let database = Database::with(&format!(
+        "{TABLES} CREATE TABLE line (id INTEGER PRIMARY KEY, no INTEGER, part INTEGER);\
+                                 INSERT INTO line VALUES (9, 42, 3);"
+    ))
+    .await;
+    let mut config = settings(&database);
+    let exists = "SELECT id, no AS id1, part AS id2 FROM line WHERE no = :object1 AND part = :object2";
+    config.object.insert("line".to_owned(), object_config(exists, "SELECT 1"));
+    let store = connect(config).await.unwrap();
+    let calvin = person(&store, "calvin").await;
+    for (no, part, expected) in [
+        ("42", "3", Access::Allow),
+        ("042", "3", Access::NotFound),
+        ("42", "3.0", Access::NotFound),
+        ("3", "42", Access::NotFound),
+    ] {
+        let object = ObjectRef::new("line", [Id::from(no), Id::from(part)]).unwrap();
+        let answer = store.access(&ctx(), &calvin, &object, Some("read")).await.unwrap();
+        assert_eq!(answer, expected, "{object}");
+    }
+}
+
+#[tokio::test]
 async fn many_objects_are_each_answered_for_itself() {
     let (_database, store) = store_with("").await;
     let calvin = person(&store, "calvin").await;
@@ -319,27 +418,34 @@ async fn a_link_makes_people_of_another_source_known_here() {
         "SELECT ours AS login FROM link WHERE source = :source AND id = :id AND login = :login".to_owned(),
     );
     let store = connect(config).await.unwrap();
-    let groups = async |source: &str, login: &str, id: Id| {
-        store.groups_of(&ctx(), &principal_at(source, login, id)).await
+    let resolve = async |source: &str, login: &str, id: Id| {
+        store.resolve(&ctx(), &principal_at(source, login, id)).await
     };
-    let found = groups("staff", "calvin.hobbes", Id::from("u-7")).await.unwrap().found().unwrap();
-    assert_eq!(found.iter().collect::<Vec<_>>(), ["staff"]);
     let who = principal_at("staff", "calvin.hobbes", Id::from("u-7"));
-    let doc = ObjectRef::new("doc", [Id::from(1)]).unwrap();
-    assert_eq!(store.access(&ctx(), &who, &doc, Some("read")).await.unwrap(), Access::Allow);
     let resolved = store.resolve(&ctx(), &who).await.unwrap().found().unwrap();
     assert_eq!(
         (resolved.login().as_str(), resolved.id(), resolved.source().as_ref()),
         ("calvin", &Id::from(1), "app")
     );
+    assert_eq!(store.is_member(&ctx(), &resolved, "staff").await.unwrap(), Member::Yes);
+    assert_eq!(store.resolve(&ctx(), &resolved).await.unwrap().found().unwrap(), resolved);
     assert!(store.has_link() && store.has_accounts() && store.has_groups());
     assert_eq!(store.domains(), ["doc"]);
-    assert_eq!(groups("other", "calvin.hobbes", Id::from("u-7")).await.unwrap(), Lookup::NotFound);
-    assert_eq!(groups("staff", "calvin", Id::from("u-7")).await.unwrap(), Lookup::NotFound);
-    assert_eq!(groups("staff", "gone", Id::from("u-9")).await.unwrap(), Lookup::NotFound);
-    assert_eq!(groups("staff", "text", Id::from(1)).await.unwrap(), Lookup::NotFound);
-    is(ErrorKind::Ambiguous, groups("staff", "twin", Id::from("u-8")).await);
-    is(ErrorKind::Corrupt, groups("staff", "bad", Id::from("u-10")).await);
+    for (source, login, id) in [
+        ("other", "calvin.hobbes", Id::from("u-7")),
+        ("staff", "calvin", Id::from("u-7")),
+        ("staff", "gone", Id::from("u-9")),
+        ("staff", "text", Id::from(1)),
+    ] {
+        assert_eq!(resolve(source, login, id).await.unwrap(), Lookup::NotFound, "{source} {login}");
+    }
+    is(ErrorKind::Ambiguous, resolve("staff", "twin", Id::from("u-8")).await);
+    is(ErrorKind::Corrupt, resolve("staff", "bad", Id::from("u-10")).await);
+    // Whom a person stands for is decided there and nowhere else.
+    assert_eq!(store.groups_of(&ctx(), &who).await.unwrap(), Lookup::NotFound);
+    assert_eq!(store.is_member(&ctx(), &who, "staff").await.unwrap(), Member::No);
+    let doc = ObjectRef::new("doc", [Id::from(1)]).unwrap();
+    assert_eq!(store.access(&ctx(), &who, &doc, Some("read")).await.unwrap(), Access::Deny);
 }
 
 #[tokio::test]

@@ -27,6 +27,15 @@ pub(crate) enum Tables {
     Yours,
 }
 
+/// What stands where the database was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// The database that is open.
+    Same,
+    /// Another one, or the connections to it are closed.
+    Replaced,
+}
+
 /// A database: for each driver its pools.
 #[derive(Debug)]
 pub(crate) enum Db {
@@ -38,10 +47,10 @@ impl Db {
     ///
     /// # Errors
     /// [`Misconfigured`](ErrorKind::Misconfigured) for a url of no driver here; otherwise any kind.
-    pub(crate) fn open(config: &SqlConfig, tables: Tables) -> Result<Self> {
+    pub(crate) fn open(config: &SqlConfig, tables: Tables, claim: managed::Claim) -> Result<Self> {
         let scheme = config.url.split_once(':').map_or("", |(scheme, _)| scheme);
         match scheme {
-            "sqlite" => sqlite::Lite::open(config, tables).map(Self::Sqlite),
+            "sqlite" => sqlite::Lite::open(config, tables, claim).map(Self::Sqlite),
             "postgres" | "postgresql" | "mysql" | "mariadb" => Err(Error::new(
                 ErrorKind::Misconfigured,
                 format!("the url begins with {scheme}: but this build speaks sqlite only"),
@@ -58,11 +67,30 @@ impl Db {
         }
     }
 
+    /// Looks at what stands where the database was opened. To be asked before each question: an open file
+    /// that was deleted or replaced would go on to answer.
+    ///
+    /// # Errors
+    /// [`Unavailable`](ErrorKind::Unavailable) if there is nothing.
+    pub(crate) fn place(&self) -> Result<Place> {
+        match self {
+            Self::Sqlite(lite) => lite.place(),
+        }
+    }
+
+    /// Closes all connections, when the questions that have them are done.
+    pub(crate) async fn close(&self) {
+        match self {
+            Self::Sqlite(lite) => lite.close().await,
+        }
+    }
+
     /// Brings the managed tables up to date.
     ///
     /// # Errors
     /// [`Misconfigured`](ErrorKind::Misconfigured) if the database is a newer version's, or has other tables
-    /// and `claim` does not say that it may be used; otherwise any kind.
+    /// and `claim` does not say that it may be used; [`Unavailable`](ErrorKind::Unavailable) if `claim` wants
+    /// a database that has the tables already, and it has not; otherwise any kind.
     pub(crate) async fn migrate(&self, claim: managed::Claim) -> Result<()> {
         match self {
             Self::Sqlite(lite) => lite.migrate(claim).await,
@@ -72,8 +100,7 @@ impl Db {
     /// Takes a connection to read with.
     ///
     /// # Errors
-    /// [`Overloaded`](ErrorKind::Overloaded) if none is free in time;
-    /// [`Unavailable`](ErrorKind::Unavailable) if the database is gone.
+    /// [`Overloaded`](ErrorKind::Overloaded) if none is free in time; otherwise any kind.
     pub(crate) async fn read(&self) -> Result<Conn> {
         match self {
             Self::Sqlite(lite) => lite.read().await.map(Conn::Sqlite),
@@ -140,7 +167,7 @@ impl Tx {
             Ok(ControlFlow::Continue(()))
         };
         let done = match self {
-            Self::Sqlite(tx) => sqlite::each(tx, statement, args, keep).await,
+            Self::Sqlite(tx) => sqlite::each(tx.connection(), statement, args, keep).await,
         };
         done.map_err(|error| about(error, statement))?;
         Ok(rows)
@@ -152,7 +179,7 @@ impl Tx {
     /// Any kind.
     pub(crate) async fn execute(&mut self, statement: &Statement, args: Args<'_>) -> Result<u64> {
         let changed = match self {
-            Self::Sqlite(tx) => sqlite::execute(tx, statement, args).await,
+            Self::Sqlite(tx) => sqlite::execute(tx.connection(), statement, args).await,
         };
         changed.map_err(|error| about(error, statement))
     }
@@ -163,7 +190,7 @@ impl Tx {
     /// Any kind; it is not known then whether it stays.
     pub(crate) async fn commit(self) -> Result<()> {
         match self {
-            Self::Sqlite(tx) => sqlite::commit(tx).await,
+            Self::Sqlite(tx) => tx.commit().await,
         }
     }
 }

@@ -4,7 +4,8 @@ use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use auth_core::{Error, ErrorKind, Result};
 use futures_util::StreamExt;
@@ -18,7 +19,7 @@ use sqlx::{
     Transaction, TypeInfo, ValueRef,
 };
 
-use super::{Tables, assured, count_row};
+use super::{Place, Tables, assured, count_row};
 use crate::error::{classify, classify_migration};
 use crate::managed::{self, Claim};
 use crate::statement::{Args, Statement, Value};
@@ -26,7 +27,30 @@ use crate::value::{Cell, Row};
 use crate::{PoolConfig, SqlConfig};
 
 pub(crate) type Conn = PoolConnection<Sqlite>;
-pub(crate) type Tx = Transaction<'static, Sqlite>;
+
+/// A transaction that writes.
+pub(crate) struct Tx {
+    inner: Transaction<'static, Sqlite>,
+    file: Option<Arc<File>>,
+}
+
+impl Tx {
+    pub(super) fn connection(&mut self) -> &mut SqliteConnection {
+        &mut self.inner
+    }
+
+    pub(super) async fn commit(self) -> Result<()> {
+        self.inner.commit().await.map_err(classify)?;
+        // What is written to a file that was taken away meanwhile is not there for the next question.
+        match self.file.map_or(Ok(Place::Same), |file| file.place())? {
+            Place::Same => Ok(()),
+            Place::Replaced => Err(Error::new(
+                ErrorKind::Unavailable,
+                "the database file was replaced while it was written to: the change may be lost",
+            )),
+        }
+    }
+}
 
 /// How often two processes that make one new database at the same time step aside for each other.
 const WAL_TRIES: usize = 20;
@@ -37,11 +61,12 @@ pub(crate) struct Lite {
     /// In memory the one connection is both.
     readers: SqlitePool,
     writer: SqlitePool,
-    file: Option<File>,
+    tables: Tables,
+    file: Option<Arc<File>>,
 }
 
 /// Where a url points.
-enum Place {
+enum Target {
     Memory,
     File { path: PathBuf, access: FileAccess },
 }
@@ -53,70 +78,117 @@ enum FileAccess {
 }
 
 impl Lite {
-    /// Makes the pools. A file of the managed schema is made if need be; connections come with the first use.
-    pub(super) fn open(config: &SqlConfig, tables: Tables) -> Result<Self> {
-        let (place, options) = parse(&config.url)?;
+    /// Makes the pools. A file of the managed schema is made if need be, unless it must be there already;
+    /// connections come with the first use.
+    pub(super) fn open(config: &SqlConfig, tables: Tables, claim: Claim) -> Result<Self> {
+        let (target, options) = parse(&config.url)?;
         let options = options
             .create_if_missing(false)
             .busy_timeout(Duration::from_millis(config.busy_timeout_ms))
+            // A lock or a revocation that was reported as done must outlive a power cut: with less, the last
+            // commits to a write-ahead log may be lost.
+            .synchronous(SqliteSynchronous::Full)
             .disable_statement_logging();
-        let (path, access) = match place {
-            Place::Memory => {
+        let (path, access) = match target {
+            Target::Memory => {
                 // Another connection would be another database, and closing this one would end it.
                 let pool = pool(&config.pool, 1).connect_lazy_with(options.shared_cache(false));
-                return Ok(Self { readers: pool.clone(), writer: pool, file: None });
+                return Ok(Self { readers: pool.clone(), writer: pool, tables, file: None });
             }
-            Place::File { path, access } => (path, access),
+            Target::File { path, access } => (path, access),
         };
-        let mut writing = options.clone();
         if tables == Tables::Managed {
             if access == FileAccess::ReadOnly {
                 return Err(misconfigured("the managed schema needs a database that it may write to"));
             }
-            create(&path)?;
-            // A commit is safe against a crash of this process; the last ones may be lost with the power.
-            writing = writing.synchronous(SqliteSynchronous::Normal);
+            if claim != Claim::Ours {
+                create(&path)?;
+            }
         }
-        let file = File::watch(path)?;
+        let file = Arc::new(File::watch(path)?);
+        // A pool must not mix connections to two files: one that was made while another file stood here
+        // would be taken for this one's later.
+        let watched = |pool: SqlitePoolOptions| {
+            let file = Arc::clone(&file);
+            pool.after_connect(move |_, _| {
+                let place = file.place();
+                Box::pin(async move {
+                    match place {
+                        Ok(Place::Same) => Ok(()),
+                        Ok(Place::Replaced) | Err(_) => {
+                            Err(sqlx::Error::Io(io::Error::other("the database file was replaced")))
+                        }
+                    }
+                })
+            })
+        };
         Ok(Self {
             // Not `read_only`, unless the url says so: a reader of a write-ahead log must be able to make its index.
-            readers: pool(&config.pool, config.pool.max_connections)
-                .connect_lazy_with(options.pragma("query_only", "ON")),
-            writer: pool(&config.pool, 1).connect_lazy_with(writing),
+            readers: watched(pool(&config.pool, config.pool.max_connections))
+                .connect_lazy_with(options.clone().pragma("query_only", "ON")),
+            writer: watched(pool(&config.pool, 1)).connect_lazy_with(options),
+            tables,
             file: Some(file),
         })
     }
 
     pub(super) async fn read(&self) -> Result<Conn> {
-        self.check_file()?;
         self.readers.acquire().await.map_err(classify)
     }
 
     pub(super) async fn write(&self) -> Result<Tx> {
-        self.check_file()?;
         // IMMEDIATE: wait for the lock now, where waiting helps, not in the middle.
-        self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(classify)
+        let inner = self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(classify)?;
+        Ok(Tx { inner, file: self.file.clone() })
     }
 
-    fn check_file(&self) -> Result<()> {
-        self.file.as_ref().map_or(Ok(()), File::check)
+    pub(super) fn place(&self) -> Result<Place> {
+        let place = self.file.as_ref().map_or(Ok(Place::Same), |file| file.place())?;
+        Ok(if self.readers.is_closed() { Place::Replaced } else { place })
+    }
+
+    pub(super) async fn close(&self) {
+        self.readers.close().await;
+        if self.tables == Tables::Managed && !self.writer.is_closed() {
+            // The write-ahead log stays behind when the file is taken away, and SQLite would read it as the
+            // next file's. Its content goes to the file that it belongs to. If that fails, it is as at any
+            // start beside a log.
+            if let Ok(mut connection) = self.writer.acquire().await {
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").await.ok();
+            }
+        }
+        self.writer.close().await;
     }
 
     pub(super) async fn migrate(&self, claim: Claim) -> Result<()> {
-        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(classify)?;
-        if claim == Claim::IfEmpty {
-            refuse_strangers(&mut tx).await?;
+        let mut tx = self.write().await?;
+        match claim {
+            Claim::Any => {}
+            Claim::IfEmpty => refuse_strangers(tx.connection()).await?,
+            Claim::Ours => self.require_ours(tx.connection()).await?,
         }
         let migrator = managed::migrator();
         let newest = migrator.iter().map(|migration| migration.version).max().unwrap_or(0);
         // In one transaction with the lock held: two processes that start at once must not both migrate.
-        let connection: &mut SqliteConnection = &mut tx;
         migrator
-            .run_direct(None, connection, false)
+            .run_direct(None, tx.connection(), false)
             .await
             .map_err(|error| classify_migration(error, newest))?;
-        commit(tx).await?;
+        tx.commit().await?;
         if self.file.is_some() { self.write_ahead().await } else { Ok(()) }
+    }
+
+    /// Refuses a file that has no tables of ours: it is empty, half copied, or somebody else's.
+    async fn require_ours(&self, connection: &mut SqliteConnection) -> Result<()> {
+        let table = managed::MIGRATIONS;
+        let there = format!("SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = '{table}'");
+        let noted = format!("SELECT count(*) FROM {table}");
+        if count(connection, there).await? > 0 && count(connection, noted).await? > 0 {
+            return Ok(());
+        }
+        let path = self.file.as_ref().map(|file| file.path.display().to_string()).unwrap_or_default();
+        let message = "the file that replaced the database has no tables of Gatepost";
+        Err(Error::new(ErrorKind::Unavailable, message).with("file", path).with("table", table))
     }
 
     /// Switches to the write-ahead log, so that readers and the writer do not wait for each other.
@@ -130,12 +202,18 @@ impl Lite {
                 // The busy timeout does not apply to the switch: wait in a transaction, where it does.
                 Err(error) if error.kind().is_temporary() && tries < WAL_TRIES => {
                     tries += 1;
-                    self.write().await?.commit().await.map_err(classify)?;
+                    self.write().await?.commit().await?;
                 }
                 switched => return switched.map(|_| ()),
             }
         }
     }
+}
+
+/// Counts rows of `sqlite_schema` or of the migrations.
+async fn count(connection: &mut SqliteConnection, sql: String) -> Result<i64> {
+    let row = sqlx::query(sqlx::AssertSqlSafe(sql)).fetch_one(connection).await.map_err(classify)?;
+    row.try_get(0).map_err(classify)
 }
 
 /// Refuses to put our tables among somebody else's unasked.
@@ -171,7 +249,7 @@ fn misconfigured(message: &'static str) -> Error {
 }
 
 /// Reads `sqlite:path`, `sqlite://path`, `sqlite::memory:`, with `?mode=ro` or `?mode=rw`.
-fn parse(url: &str) -> Result<(Place, SqliteConnectOptions)> {
+fn parse(url: &str) -> Result<(Target, SqliteConnectOptions)> {
     let rest = url.strip_prefix("sqlite:").unwrap_or(url);
     let rest = rest.strip_prefix("//").unwrap_or(rest);
     let (name, access) = match rest.split_once('?') {
@@ -184,7 +262,7 @@ fn parse(url: &str) -> Result<(Place, SqliteConnectOptions)> {
     };
     let options = SqliteConnectOptions::from_str(url).map_err(classify)?;
     if name == ":memory:" {
-        return Ok((Place::Memory, options));
+        return Ok((Target::Memory, options));
     }
     let path = options.get_filename().to_path_buf();
     if path.as_os_str().is_empty() {
@@ -193,7 +271,7 @@ fn parse(url: &str) -> Result<(Place, SqliteConnectOptions)> {
     if path.to_str().is_none_or(|path| path.starts_with("file:")) {
         return Err(misconfigured("the sqlite url must be sqlite:PATH, without file:"));
     }
-    Ok((Place::File { path, access }, options))
+    Ok((Target::File { path, access }, options))
 }
 
 /// Makes an empty database file that only its owner may read: it will hold hashes.
@@ -214,9 +292,9 @@ fn create(path: &Path) -> Result<()> {
 
 /// The database file as it was when it was opened.
 #[derive(Debug)]
-struct File {
+pub(crate) struct File {
     path: PathBuf,
-    identity: (u64, u64),
+    identity: Identity,
 }
 
 impl File {
@@ -230,32 +308,32 @@ impl File {
         }
     }
 
-    /// Refuses to answer from a file that is not there any more.
+    /// Looks at what stands at the path now.
     ///
     /// An open file stays readable after it was deleted or replaced: without this, people deleted from the
     /// new one could log in for as long as the process lives.
-    fn check(&self) -> Result<()> {
+    fn place(&self) -> Result<Place> {
         match identity(&self.path) {
-            Ok(identity) if identity == self.identity => Ok(()),
-            Ok(_) => Err(Error::new(
-                ErrorKind::Unavailable,
-                "the database file was replaced while it was open; it is opened anew at the next start",
-            )),
+            Ok(identity) if identity == self.identity => Ok(Place::Same),
+            Ok(_) => Ok(Place::Replaced),
             Err(error) => Err(Error::new(ErrorKind::Unavailable, "the database file is gone").because(error)),
         }
     }
 }
 
+/// Device, inode, and when it was made, where the file system tells: inodes are used again.
+type Identity = (u64, u64, Option<SystemTime>);
+
 #[cfg(unix)]
-fn identity(path: &Path) -> io::Result<(u64, u64)> {
+fn identity(path: &Path) -> io::Result<Identity> {
     use std::os::unix::fs::MetadataExt;
-    std::fs::metadata(path).map(|file| (file.dev(), file.ino()))
+    std::fs::metadata(path).map(|file| (file.dev(), file.ino(), file.created().ok()))
 }
 
 // Elsewhere an open database file can't be deleted or replaced.
 #[cfg(not(unix))]
-fn identity(path: &Path) -> io::Result<(u64, u64)> {
-    std::fs::metadata(path).map(|_| (0, 0))
+fn identity(path: &Path) -> io::Result<Identity> {
+    std::fs::metadata(path).map(|_| (0, 0, None))
 }
 
 /// Prepares a statement and returns the names of its columns.
@@ -299,10 +377,6 @@ pub(super) async fn execute(
     Ok(query.execute(connection).await.map_err(classify)?.rows_affected())
 }
 
-pub(super) async fn commit(tx: Tx) -> Result<()> {
-    tx.commit().await.map_err(classify)
-}
-
 fn arguments(statement: &Statement, args: Args<'_>) -> Result<SqliteArguments> {
     let mut arguments = SqliteArguments::default();
     for value in statement.bind(args)? {
@@ -334,4 +408,63 @@ fn read(row: &SqliteRow) -> Result<Row> {
         });
     }
     Ok(Row::new(cells))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Opened {
+        lite: Lite,
+        path: PathBuf,
+        folder: tempfile::TempDir,
+    }
+
+    async fn opened() -> Opened {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        let mut config = SqlConfig::new(format!("sqlite:{}", path.display()));
+        config.pool.acquire_timeout_ms = 50;
+        let lite = Lite::open(&config, Tables::Managed, Claim::IfEmpty).unwrap();
+        lite.migrate(Claim::IfEmpty).await.unwrap();
+        Opened { lite, path, folder }
+    }
+
+    #[tokio::test]
+    async fn every_commit_waits_for_the_disk() {
+        let Opened { lite, folder: _folder, .. } = opened().await;
+        let mut connection = lite.writer.acquire().await.unwrap();
+        let level = count(&mut connection, "PRAGMA synchronous".to_owned()).await.unwrap();
+        // 2 is FULL: <https://www.sqlite.org/pragma.html#pragma_synchronous>.
+        assert_eq!(level, 2);
+    }
+
+    #[tokio::test]
+    async fn a_commit_to_a_file_that_was_taken_away_is_not_reported_as_done() {
+        for put_another in [false, true] {
+            let Opened { lite, path, folder } = opened().await;
+            let mut tx = lite.write().await.unwrap();
+            sqlx::query("INSERT INTO gatepost_group (name) VALUES ('staff')")
+                .execute(tx.connection())
+                .await
+                .unwrap();
+            std::fs::rename(&path, folder.path().join("away.db")).unwrap();
+            if put_another {
+                std::fs::write(&path, "").unwrap();
+            }
+            assert_eq!(tx.commit().await.unwrap_err().kind(), ErrorKind::Unavailable, "{put_another}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_pool_connects_to_no_file_but_its_own() {
+        let Opened { lite, path, folder } = opened().await;
+        let other = opened().await;
+        let away = folder.path().join("away.db");
+        std::fs::rename(&path, &away).unwrap();
+        std::fs::rename(&other.path, &path).unwrap();
+        assert!(lite.read().await.is_err(), "no reader was connected yet: it would be the other file's");
+        std::fs::rename(&away, &path).unwrap();
+        assert!(lite.read().await.is_ok());
+    }
 }

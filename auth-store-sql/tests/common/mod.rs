@@ -17,7 +17,11 @@ pub(crate) fn ctx() -> Ctx {
 }
 
 pub(crate) async fn connect(config: SqlConfig) -> Result<Arc<SqlStore>> {
-    SqlStore::connect(info("app"), config, ManualClock::new()).await.map(Arc::new)
+    connect_at(config, ManualClock::new()).await
+}
+
+pub(crate) async fn connect_at(config: SqlConfig, clock: Arc<ManualClock>) -> Result<Arc<SqlStore>> {
+    SqlStore::connect(info("app"), config, clock).await.map(Arc::new)
 }
 
 pub(crate) async fn refused(config: SqlConfig) -> Error {
@@ -64,6 +68,13 @@ impl Database {
         let mut connection = self.open().await;
         sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
         connection.close().await.unwrap();
+    }
+
+    /// Writes a whole copy beside the database, as a backup does: what stands in its log included.
+    pub(crate) async fn copy(&self) -> PathBuf {
+        let copy = self.folder.path().join("copy.db");
+        self.run(&format!("VACUUM INTO '{}'", copy.display())).await;
+        copy
     }
 
     pub(crate) async fn count(&self, table: &str) -> i64 {
