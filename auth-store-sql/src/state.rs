@@ -34,6 +34,7 @@ impl State {
             Tables::Yours => Schema::yours(db.dialect(), &mut conn, &config.query, &config.object).await?,
         };
         drop(conn);
+        db.ready();
         Ok(Self { db, schema })
     }
 }
@@ -108,10 +109,7 @@ impl Opened {
         // If this question is dropped on the way, it has failed.
         let attempt = last
             .insert(Attempt { at: now, failed: Some(unavailable("opening the database was broken off")) });
-        // The old connections end before the new ones begin: both would keep the same files beside them.
-        old.db.close().await;
-        // Only what was ours before: an empty file in its place is an outage, and not a store without people.
-        match State::open(&self.config, self.tables, Claim::Ours).await {
+        match self.replace(&old).await {
             Ok(state) => {
                 let state = Arc::new(state);
                 *self.state.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&state);
@@ -123,6 +121,13 @@ impl Opened {
                 Err(error)
             }
         }
+    }
+
+    async fn replace(&self, old: &State) -> Result<State> {
+        // The old connections end before the new ones begin: both would use the same files beside theirs.
+        old.db.close().await?;
+        // Only what was ours before: an empty file in its place is an outage, and not a store without people.
+        State::open(&self.config, self.tables, Claim::Ours).await
     }
 }
 

@@ -33,7 +33,11 @@ struct Store {
 }
 
 async fn yours() -> Store {
-    let database = Database::with(TABLES).await;
+    yours_on("").await
+}
+
+async fn yours_on(pragma: &str) -> Store {
+    let database = Database::with(&format!("{pragma}{TABLES}")).await;
     let mut config = database.config();
     config.query.account = Some("SELECT * FROM account WHERE login = :login".to_owned());
     config.query.groups = Some("SELECT name FROM grp WHERE uid = :id".to_owned());
@@ -198,6 +202,45 @@ async fn what_was_in_the_log_of_a_replaced_file_is_in_the_file() {
     store.replace(&away);
     store.clock.advance(SECOND);
     assert_eq!(people(&store).await, ["calvin", "moe"]);
+}
+
+#[tokio::test]
+async fn a_log_that_somebody_still_reads_is_not_mixed_into_the_next_file() {
+    let database = Database::absent();
+    let mut config = database.config();
+    config.busy_timeout_ms = 0;
+    let store = open(database, config).await;
+    let directory = store.store.directory().unwrap();
+    assert_eq!(directory.add_user(&ctx(), &new("calvin")).await.unwrap(), Change::Done);
+    let copy = store.database.copy().await;
+    assert_eq!(directory.add_user(&ctx(), &new("moe")).await.unwrap(), Change::Done);
+    let mut other = store.database.open().await;
+    sqlx::raw_sql("BEGIN; SELECT * FROM gatepost_user").execute(&mut other).await.unwrap();
+    store.replace(&copy);
+    for _ in 0..2 {
+        store.fails(ErrorKind::Unavailable, &["write-ahead log of the replaced", "app.db-wal"]).await;
+        store.clock.advance(SECOND);
+    }
+    sqlx::raw_sql("COMMIT").execute(&mut other).await.unwrap();
+    assert_eq!(people(&store).await, ["calvin"]);
+    other.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_log_of_yours_is_not_mixed_into_the_next_file_and_is_left_alone() {
+    let store = yours_on("PRAGMA journal_mode = WAL;").await;
+    let copy = store.database.copy().await;
+    store.database.run("UPDATE account SET hash = 'h2'; INSERT INTO account VALUES (2, 'moe', 'h');").await;
+    let log = sidecar(store.path(), "-wal");
+    let before = std::fs::read(&log).unwrap();
+    assert!(!before.is_empty());
+    store.replace(&copy);
+    store.fails(ErrorKind::Unavailable, &["write-ahead log of the replaced", "app.db-wal"]).await;
+    assert!(std::fs::read(&log).unwrap() == before, "it is not ours");
+    std::fs::remove_file(&log).unwrap();
+    store.clock.advance(SECOND);
+    store.works().await;
+    assert_eq!(store.store.account(&ctx(), &login("moe")).await.unwrap(), Lookup::NotFound);
 }
 
 #[tokio::test]

@@ -78,8 +78,18 @@ impl Db {
         }
     }
 
+    /// Notes what lies beside the database, when everything has been asked once.
+    pub(crate) fn ready(&self) {
+        match self {
+            Self::Sqlite(lite) => lite.note_log(),
+        }
+    }
+
     /// Closes all connections, when the questions that have them are done.
-    pub(crate) async fn close(&self) {
+    ///
+    /// # Errors
+    /// [`Unavailable`](ErrorKind::Unavailable) if the next database must not be opened yet.
+    pub(crate) async fn close(&self) -> Result<()> {
         match self {
             Self::Sqlite(lite) => lite.close().await,
         }

@@ -4,7 +4,7 @@ use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use auth_core::{Error, ErrorKind, Result};
@@ -147,17 +147,27 @@ impl Lite {
         Ok(if self.readers.is_closed() { Place::Replaced } else { place })
     }
 
-    pub(super) async fn close(&self) {
-        self.readers.close().await;
-        if self.tables == Tables::Managed && !self.writer.is_closed() {
-            // The write-ahead log stays behind when the file is taken away, and SQLite would read it as the
-            // next file's. Its content goes to the file that it belongs to. If that fails, it is as at any
-            // start beside a log.
-            if let Ok(mut connection) = self.writer.acquire().await {
-                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").await.ok();
-            }
+    /// Remembers the write-ahead log that belongs to the file, as long as nobody else's can be there.
+    pub(super) fn note_log(&self) {
+        if let Some(file) = &self.file {
+            let _known = file.log.set(identity(&file.log_path()).ok());
         }
+    }
+
+    /// Closes the connections, unless the next file would be mixed with this one's log.
+    pub(super) async fn close(&self) -> Result<()> {
+        self.readers.close().await;
+        // The log stays behind when the file is taken away, and SQLite would read it as the next file's. Our
+        // own tables' goes into the file that it belongs to. Somebody else's is theirs to move or remove.
+        if self.tables == Tables::Managed
+            && !self.writer.is_closed()
+            && let Ok(mut connection) = self.writer.acquire().await
+        {
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").await.ok();
+        }
+        self.file.as_ref().map_or(Ok(()), |file| file.check_log())?;
         self.writer.close().await;
+        Ok(())
     }
 
     pub(super) async fn migrate(&self, claim: Claim) -> Result<()> {
@@ -295,12 +305,13 @@ fn create(path: &Path) -> Result<()> {
 pub(crate) struct File {
     path: PathBuf,
     identity: Identity,
+    log: OnceLock<Option<Identity>>,
 }
 
 impl File {
     fn watch(path: PathBuf) -> Result<Self> {
         match identity(&path) {
-            Ok(identity) => Ok(Self { path, identity }),
+            Ok(identity) => Ok(Self { path, identity, log: OnceLock::new() }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 Err(misconfigured("the database file does not exist").because(error))
             }
@@ -318,6 +329,24 @@ impl File {
             Ok(_) => Ok(Place::Replaced),
             Err(error) => Err(Error::new(ErrorKind::Unavailable, "the database file is gone").because(error)),
         }
+    }
+
+    fn log_path(&self) -> PathBuf {
+        let mut path = self.path.clone().into_os_string();
+        path.push("-wal");
+        path.into()
+    }
+
+    /// Refuses to open another file beside what this one's log still holds.
+    fn check_log(&self) -> Result<()> {
+        let (path, known) = (self.log_path(), self.log.get().copied().flatten());
+        let left = known.is_some() && identity(&path).ok() == known;
+        if !left || self.place()? == Place::Same || std::fs::metadata(&path).is_ok_and(|log| log.len() == 0) {
+            return Ok(());
+        }
+        let message = "the write-ahead log of the replaced database lies beside the new one: \
+                       move it to the file that it belongs to, or remove it";
+        Err(Error::new(ErrorKind::Unavailable, message).with("file", path.display()))
     }
 }
 
