@@ -112,6 +112,14 @@ impl Error {
         self
     }
 
+    /// Puts in front of the message where its reason is to be found: a file and a line.
+    #[must_use]
+    pub fn placed(mut self, place: impl fmt::Display) -> Self {
+        let repr = Arc::make_mut(&mut self.0);
+        repr.message = format!("{place}{}", repr.message).into();
+        self
+    }
+
     /// Adds a piece of context. Never pass a secret.
     #[must_use]
     pub fn with(mut self, key: &'static str, value: impl fmt::Display) -> Self {
@@ -202,6 +210,17 @@ mod tests {
         let error = Error::new(ErrorKind::Corrupt, "bad row").at("app").at("outer");
         assert_eq!(error.origin(), Some("app"));
         assert!(!error.kind().is_temporary());
+    }
+
+    #[test]
+    fn a_place_stands_in_front_and_nothing_else_changes() {
+        let error = Error::new(ErrorKind::Timeout, "no answer").at("app").with("table", "account");
+        let error = error.placed("gatepost.toml:3: source.app: ");
+        assert_eq!(
+            error.to_string(),
+            "timeout: gatepost.toml:3: source.app: no answer (source app, table account)"
+        );
+        assert!(error.kind().is_temporary());
     }
 
     #[test]

@@ -317,16 +317,24 @@ pub struct HealthReport {
 }
 
 impl Health {
-    /// Notes what came of a question, or of a probe.
+    /// Notes what came of a question.
     pub fn note(&self, error: Option<&Error>, took: Duration, clock: &dyn Clock) {
         self.count(took);
+        if error.is_some_and(|error| error.kind() != ErrorKind::Invalid) {
+            self.errors.fetch_add(1, Ordering::Relaxed);
+        }
+        self.probed(error, clock);
+    }
+
+    /// Notes what came of a probe: it turns the source red or green, but is no question of anybody's and is
+    /// not counted as one.
+    pub fn probed(&self, error: Option<&Error>, clock: &dyn Clock) {
         // The asker's mistake says nothing about the source.
         if error.is_some_and(|error| error.kind() == ErrorKind::Invalid) {
             return;
         }
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(error) = error {
-            self.errors.fetch_add(1, Ordering::Relaxed);
             state.last_error = Some((clock.wall(), error.clone()));
             if !blames_source(error.kind()) {
                 return;

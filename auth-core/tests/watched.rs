@@ -113,6 +113,22 @@ fn every_question_is_limited_and_counted() {
 }
 
 #[test]
+fn a_probe_turns_a_source_red_and_green_and_is_no_question() {
+    let rig = scripted(Mode::Hangs);
+    let check = |error: Option<ErrorKind>, up: Option<bool>| {
+        let error = error.map(|kind| auth_core::Error::new(kind, "text"));
+        rig.health.probed(error.as_ref(), &*rig.clock);
+        let report = rig.health.report();
+        assert_eq!((report.up, report.questions, report.errors), (up, 0, 0));
+    };
+    check(Some(ErrorKind::Invalid), None);
+    check(None, Some(true));
+    check(Some(ErrorKind::Unavailable), Some(false));
+    check(Some(ErrorKind::Corrupt), Some(false));
+    check(None, Some(true));
+}
+
+#[test]
 fn a_caller_in_a_hurry_turns_no_source_red() {
     let rig = scripted(Mode::Hangs);
     let hurried = || Ctx::new().with_deadline(rig.clock.now() + Duration::from_secs(2));
