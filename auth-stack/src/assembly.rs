@@ -18,14 +18,17 @@ use auth_password::{Hashed, Hasher, MemoConfig};
 use crate::audit::LogAudit;
 use crate::config::{LinkKind, NextName, RealmConfig, RoleName, SourceCommon};
 use crate::load::Loaded;
+use crate::probe::Source;
 use crate::settings::said;
 use crate::source::{Passwords, Provides};
-use crate::stack::{Cache, Source};
+use crate::stack::{Cache, Memo};
 
 /// What is being put together.
 pub(crate) struct Assembly<'a> {
     pub(crate) cache: Option<Settings>,
     pub(crate) memo: usize,
+    /// The longest that one question to a realm may take.
+    pub(crate) limit: Duration,
     pub(crate) hasher: Arc<Hasher>,
     pub(crate) fence: Arc<Fence>,
     pub(crate) owners: Arc<OwnerTable>,
@@ -34,6 +37,7 @@ pub(crate) struct Assembly<'a> {
     pub(crate) sources: BTreeMap<String, Source>,
     pub(crate) commons: BTreeMap<String, SourceCommon>,
     pub(crate) caches: Vec<Cache>,
+    pub(crate) hashed: Vec<Memo>,
     pub(crate) loaded: &'a Loaded,
 }
 
@@ -47,15 +51,18 @@ impl Assembly<'_> {
             return Err(self.loaded.origins.wrong(&["source"], message));
         };
         let provides = &source.provides;
+        // A source that keeps a list is asked for what will be on it too.
+        let lists = provides.domains.iter().any(|domain| domain == "*");
+        let domains = provides.domains.iter().filter(|domain| !lists || *domain == "*");
         Ok(RealmConfig {
             password: vec![name.clone()],
             groups: provides.groups.iter().map(|_| name.clone()).collect(),
-            objects: provides.domains.iter().map(|domain| (domain.clone(), name.clone())).collect(),
+            objects: domains.map(|domain| (domain.clone(), name.clone())).collect(),
             ..RealmConfig::default()
         })
     }
 
-    pub(crate) fn realm(&mut self, id: RealmId, config: &RealmConfig, limit: Duration) -> Result<Realm> {
+    pub(crate) fn realm(&mut self, id: RealmId, config: &RealmConfig) -> Result<Realm> {
         let name = id.name().to_owned();
         let realm = ["realm", name.as_str()];
         let origins = &self.loaded.origins;
@@ -93,7 +100,10 @@ impl Assembly<'_> {
                     let memo = MemoConfig { ttl: self.accepted(), entries: self.memo };
                     let (hasher, fence, clock) =
                         (Arc::clone(&self.hasher), Arc::clone(&self.fence), Arc::clone(&self.clock));
-                    Arc::new(Hashed::new(shown, hasher, memo, fence, clock)?)
+                    let hashed = Arc::new(Hashed::new(shown, hasher, memo, fence, clock)?);
+                    let (realm, source) = (id.name().into(), source.as_str().into());
+                    self.hashed.push(Memo { realm, source, hashed: Arc::clone(&hashed) });
+                    hashed
                 }
                 Some(Passwords::Decides(store)) => self.watched(source, store),
                 None => {
@@ -122,19 +132,7 @@ impl Assembly<'_> {
             };
             let link = self.link(&id, config, source, &provides, &mut accounts)?;
             let watched = self.watched(source, store) as Arc<dyn GroupOracle>;
-            let oracle = match self.settings(source) {
-                Some(settings) => {
-                    let cached = Arc::new(Cached::new(
-                        watched,
-                        Arc::clone(&self.fence),
-                        Arc::clone(&self.clock),
-                        &settings,
-                    ));
-                    self.keep(&id, Arc::clone(&cached) as Arc<dyn Reports>);
-                    cached as Arc<dyn GroupOracle>
-                }
-                None => watched,
-            };
+            let oracle = self.cached(&id, source, watched, Cached::new, |cached| cached);
             groups.push(Arc::new(Linked::new(oracle, link)));
         }
 
@@ -146,7 +144,7 @@ impl Assembly<'_> {
             let Some(store) = provides.objects.clone() else {
                 return Err(origins.wrong(&path, &format!("the source `{source}` knows no rights")));
             };
-            if !provides.domains.iter().any(|known| known == domain || known == "*") {
+            if provides.domains != ["*"] && !provides.domains.contains(domain) {
                 let known = provides.domains.iter().map(String::as_str);
                 return Err(origins.unknown(&path, "domain", domain, known));
             }
@@ -155,19 +153,7 @@ impl Assembly<'_> {
                 None => {
                     let link = self.link(&id, config, source, &provides, &mut accounts)?;
                     let watched = self.watched(source, store) as Arc<dyn ObjectPerms>;
-                    let perms = match self.settings(source) {
-                        Some(settings) => {
-                            let cached = Arc::new(Cached::new(
-                                watched,
-                                Arc::clone(&self.fence),
-                                Arc::clone(&self.clock),
-                                &settings,
-                            ));
-                            self.keep(&id, Arc::clone(&cached) as Arc<dyn Reports>);
-                            cached as Arc<dyn ObjectPerms>
-                        }
-                        None => watched,
-                    };
+                    let perms = self.cached(&id, source, watched, Cached::new, |cached| cached);
                     let linked: Arc<dyn ObjectPerms> = Arc::new(Linked::new(perms, link));
                     stores.insert(source, Arc::clone(&linked));
                     linked
@@ -180,7 +166,7 @@ impl Assembly<'_> {
             .with_groups(GroupUnion::new(groups))
             .with_objects(DomainRouter::new(routes))
             .with_audit(Arc::clone(&self.audit) as Arc<dyn Audit>)
-            .with_limit(limit))
+            .with_limit(self.limit))
     }
 
     /// Where each realm's users are written: in its first source that can write.
@@ -225,19 +211,7 @@ impl Assembly<'_> {
             return Arc::clone(accounts);
         }
         let watched = self.watched(source, store) as Arc<dyn AccountSource>;
-        let accounts = match self.settings(source) {
-            Some(settings) => {
-                let cached = Arc::new(Cached::new(
-                    watched,
-                    Arc::clone(&self.fence),
-                    Arc::clone(&self.clock),
-                    &settings,
-                ));
-                self.keep(realm, Arc::clone(&cached) as Arc<dyn Reports>);
-                cached as Arc<dyn AccountSource>
-            }
-            None => watched,
-        };
+        let accounts = self.cached(realm, source, watched, Cached::new, |cached| cached);
         made.insert(source.to_owned(), Arc::clone(&accounts));
         accounts
     }
@@ -268,7 +242,7 @@ impl Assembly<'_> {
     }
 
     fn watched<S: ?Sized + Send + Sync>(&self, source: &str, store: Arc<S>) -> Arc<Watched<S>> {
-        let (limit, clock) = (self.common(source).timeout.0, Arc::clone(&self.clock));
+        let (limit, clock) = (self.limit_of(&self.common(source)), Arc::clone(&self.clock));
         Arc::new(Watched::new(store, limit, clock, self.health(source)))
     }
 
@@ -276,14 +250,33 @@ impl Assembly<'_> {
         self.sources.get(source).map_or_else(Arc::default, |source| Arc::clone(&source.health))
     }
 
-    fn keep(&mut self, realm: &RealmId, reports: Arc<dyn Reports>) {
+    /// Puts a cache in front of a store, if there is one, and keeps it for the reports. `show` is `|cached| cached`:
+    /// only where the trait is known can the cache be taken for a store.
+    fn cached<S: ?Sized, C: Reports + 'static>(
+        &mut self,
+        realm: &RealmId,
+        source: &str,
+        store: Arc<S>,
+        wrap: impl FnOnce(Arc<S>, Arc<Fence>, Arc<dyn Clock>, &Settings) -> C,
+        show: impl FnOnce(Arc<C>) -> Arc<S>,
+    ) -> Arc<S> {
+        let Some(settings) = self.settings(source) else { return store };
+        let cached = Arc::new(wrap(store, Arc::clone(&self.fence), Arc::clone(&self.clock), &settings));
+        let reports = Arc::clone(&cached) as Arc<dyn Reports>;
         self.caches.push(Cache { realm: realm.name().into(), reports });
+        show(cached)
+    }
+
+    /// The longest that one question to a source may take: less than a question to the realm, or each that
+    /// hangs would be given up by its caller first, which is not held against the source.
+    pub(crate) fn limit_of(&self, common: &SourceCommon) -> Duration {
+        common.timeout.0.min(self.limit / 10 * 9)
     }
 
     /// The cache's settings for one source: a load gets a moment longer than the source, whose own limit
     /// is the one that is counted.
     fn settings(&self, source: &str) -> Option<Settings> {
-        let limit = self.common(source).timeout.0 + Duration::from_secs(1);
+        let limit = self.limit_of(&self.common(source)) + Duration::from_secs(1);
         self.cache.clone().map(|settings| settings.with_load_timeout(limit))
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use auth_cache::{Build, OwnerTable, Settings, TableFactory, Ttls};
 use auth_core::{Clock, Error, ErrorKind, Fence, Fingerprint, RealmId, Result, SourceInfo, check_name};
-use auth_password::Hasher;
+use auth_password::{Hasher, Quality, QualityHook};
 use futures_util::future::{Either, select};
 use toml::{Table, Value};
 
@@ -18,9 +18,10 @@ use crate::clock::SystemClock;
 use crate::config::{Config, SourceCommon};
 use crate::data;
 use crate::load::Loaded;
+use crate::probe::{Prober, Source};
 use crate::settings;
 use crate::source::{self, Opening, SourceKind};
-use crate::stack::{Source, Stack};
+use crate::stack::Stack;
 
 /// The name of the source and of the realm that are there without any configuration.
 const EMBEDDED: &str = "local";
@@ -44,6 +45,7 @@ pub struct Builder {
     clock: Arc<dyn Clock>,
     sources: BTreeMap<String, Arc<dyn SourceKind>>,
     caches: BTreeMap<String, TableFactory>,
+    quality: Option<QualityHook>,
     // The first name that was registered and can't be.
     taken: Option<String>,
     // Names of the environment whose values are not UTF-8.
@@ -67,6 +69,7 @@ impl Builder {
             clock: Arc::new(SystemClock::new()),
             sources: source::built_in().into_iter().map(|(name, kind)| (name.to_owned(), kind)).collect(),
             caches: BTreeMap::new(),
+            quality: None,
             taken: None,
             unreadable: Vec::new(),
         }
@@ -142,6 +145,13 @@ impl Builder {
         if self.caches.insert(name.to_owned(), table).is_some() || built_in {
             self.taken.get_or_insert_with(|| name.to_owned());
         }
+        self
+    }
+
+    /// Judges new passwords, after the rules of the configuration: the reason that it gives refuses one.
+    #[must_use]
+    pub fn quality_hook(mut self, hook: QualityHook) -> Self {
+        self.quality = Some(hook);
         self
     }
 
@@ -223,7 +233,7 @@ impl Builder {
         }
         let origins = &loaded.origins;
         let policy = settings::policy(&config.password, origins)?;
-        let quality = settings::quality(&config.password, origins)?;
+        let quality = Quality { hook: self.quality.clone(), ..settings::quality(&config.password, origins)? };
         let cache = self.cache(&config, &loaded)?;
         let ids = config.realm.iter().map(|(name, realm)| {
             RealmId::new(name, realm.login.0)
@@ -236,6 +246,7 @@ impl Builder {
         let mut assembly = Assembly {
             cache,
             memo: config.password.memo,
+            limit: config.server.limit.0,
             hasher: Arc::new(hasher),
             fence: Arc::new(Fence::new()),
             owners: Arc::new(OwnerTable::new(OWNERS, Arc::clone(&clock))),
@@ -244,6 +255,7 @@ impl Builder {
             sources: BTreeMap::new(),
             commons: BTreeMap::new(),
             caches: Vec::new(),
+            hashed: Vec::new(),
             loaded: &loaded,
         };
         for (name, table) in &config.source {
@@ -255,7 +267,7 @@ impl Builder {
         let mut realms = BTreeMap::new();
         for (name, realm) in &config.realm {
             let id = RealmId::new(name, realm.login.0)?;
-            realms.insert(name.clone(), Arc::new(assembly.realm(id, realm, config.server.limit.0)?));
+            realms.insert(name.clone(), Arc::new(assembly.realm(id, realm)?));
         }
         let directories = assembly.directories(&config.realm)?;
         assembly.check_unused(&config.realm)?;
@@ -275,11 +287,13 @@ impl Builder {
                 return Err(loaded.origins.unknown(&path, "realm", realm, realms.keys().map(String::as_str)));
             }
         }
-        let Assembly { hasher, fence, owners, audit, clock, sources, caches, .. } = assembly;
+        let Assembly { hasher, fence, owners, audit, clock, sources, caches, hashed, .. } = assembly;
+        let prober = Prober::new(sources, Arc::clone(&clock));
         Ok(Stack {
             realms,
-            sources,
+            prober,
             caches,
+            hashed,
             directories,
             fence,
             owners,
@@ -360,9 +374,9 @@ impl Builder {
             Either::Left((opened, _)) => opened,
             Either::Right(_) => Err(Error::new(ErrorKind::Timeout, "the source did not open in time")),
         };
-        let provides = opened.map_err(|error| error.at(name))?;
+        let provides = opened.map_err(|error| origins.placed(error, &path).at(name))?;
         let health = Arc::default();
-        let limit = common.timeout.0;
+        let limit = assembly.limit_of(&common);
         assembly.commons.insert(name.to_owned(), common);
         assembly.sources.insert(name.to_owned(), Source { kind, provides, health, used: false, limit });
         Ok(())
@@ -395,8 +409,8 @@ fn read(path: &Path) -> Result<String> {
         Error::new(ErrorKind::Misconfigured, format!("can't read {}: {why}", path.display()))
     };
     let file = std::fs::File::open(path).map_err(|error| wrong(&error))?;
-    if data::others_may_write(&file) {
-        tracing::warn!(file = %path.display(), "others may write to the configuration file");
+    if data::anybody_may_write(&file) {
+        return Err(wrong(&data::ANYBODY));
     }
     let mut text = String::new();
     file.take(MOST_CONFIG + 1).read_to_string(&mut text).map_err(|error| wrong(&error))?;

@@ -78,8 +78,12 @@ pub fn check(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Whether people beside the owner and the group may write to a file.
-pub(crate) fn others_may_write(file: &std::fs::File) -> bool {
+/// Why a file of the configuration is not read: whoever may write it decides who may log in.
+pub(crate) const ANYBODY: &str = "anybody may write this file; take that right away (chmod o-w)";
+
+/// Whether people beside the owner and the group may write to a file. The group may: where each user has a
+/// group of their own, that is the usual mode, and a group of operators is a way to share the work.
+pub(crate) fn anybody_may_write(file: &std::fs::File) -> bool {
     #[cfg(unix)]
     {
         use std::os::unix::fs::MetadataExt;

@@ -10,6 +10,7 @@ mod data;
 mod load;
 mod nearest;
 mod origins;
+mod probe;
 mod secret;
 mod settings;
 mod source;
@@ -26,8 +27,9 @@ pub use config::{
 pub use data::check as check_data_folder;
 pub use load::Loaded;
 pub use origins::Origins;
-pub use source::{AsyncOpen, Fault, Opening, Passwords, Provides, SourceKind};
-pub use stack::{SourceReport, Stack};
+pub use probe::SourceReport;
+pub use source::{AsyncOpen, Fault, Look, Opening, Passwords, Provides, SourceKind};
+pub use stack::{MemoReport, Stack};
 
 // The example of the project's front page compiles and runs with the documentation tests of this crate.
 #[cfg(doctest)]

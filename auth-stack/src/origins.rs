@@ -93,6 +93,17 @@ impl Origins {
         self.wrong(path, &format!("there is no {what} `{name}`{}", did_you_mean(name, &known)))
     }
 
+    /// Puts the place of a key in front of an error that names none; its kind, context and cause stay.
+    pub(crate) fn placed(&self, error: Error, path: &[&str]) -> Error {
+        let path: Vec<String> = path.iter().map(ToString::to_string).collect();
+        let (place, key) = (self.place(&path), shown(&path));
+        // What the settings were refused for has the place of the one key; what nobody wrote has none.
+        if place.is_empty() || error.message().contains(&key) {
+            return error;
+        }
+        error.placed(format_args!("{place}{key}: "))
+    }
+
     /// Turns serde's message into ours.
     fn describe(&self, mut path: Vec<String>, message: &str) -> Error {
         let line = message.lines().next().unwrap_or_default();

@@ -104,8 +104,8 @@ fn from_environment(name: &str, environment: &BTreeMap<String, String>) -> Resul
 fn from_file(path: &Path) -> Result<String, String> {
     let wrong = |why: &dyn std::fmt::Display| format!("can't read {}: {why}", path.display());
     let file = std::fs::File::open(path).map_err(|error| wrong(&error))?;
-    if crate::data::others_may_write(&file) {
-        tracing::warn!(file = %path.display(), "others may write to this file with a secret");
+    if crate::data::anybody_may_write(&file) {
+        return Err(wrong(&crate::data::ANYBODY));
     }
     let mut text = String::new();
     file.take(MOST + 1).read_to_string(&mut text).map_err(|error| wrong(&error))?;
@@ -140,7 +140,8 @@ pub(crate) fn mask(table: &mut Table, secrets: &[Vec<String>]) {
 /// Whether a key is called like something that is not to be shown.
 pub(crate) fn sounds_secret(path: &[String]) -> bool {
     const PARTS: [&str; 7] = ["password", "passwd", "passphrase", "secret", "token", "credential", "private"];
-    const WHOLE: [&str; 5] = ["pass", "pwd", "pw", "key", "apikey"];
+    /// Ends of names too: `bindpw`, `bind_pass`, `db-pwd`, `api_key`.
+    const ENDS: [&str; 4] = ["pass", "pwd", "pw", "key"];
     let names = match path.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         // How long a token lives, and what is done after a wrong password.
         ["cache", "ttl", ..] | ["source", _, "on", ..] => return false,
@@ -150,10 +151,7 @@ pub(crate) fn sounds_secret(path: &[String]) -> bool {
     };
     names.unwrap_or_default().iter().any(|name| {
         let name = name.to_lowercase();
-        PARTS.iter().any(|part| name.contains(part))
-            || WHOLE.contains(&name.as_str())
-            || name.ends_with("_key")
-            || name.ends_with("-key")
+        PARTS.iter().any(|part| name.contains(part)) || ENDS.iter().any(|end| name.ends_with(end))
     })
 }
 
@@ -227,6 +225,47 @@ mod tests {
         mask(&mut table, &found);
         let shown = toml::to_string(&table).unwrap();
         assert!(!shown.contains("hush") && shown.contains("***"), "{shown}");
+    }
+
+    #[test]
+    fn names_that_end_like_a_password_or_a_key_are_secret() {
+        let sounds = |name: &str| sounds_secret(&["source".into(), "staff".into(), name.to_owned()]);
+        for name in [
+            "pw",
+            "pass",
+            "pwd",
+            "key",
+            "bindpw",
+            "bind_pw",
+            "BIND-PW",
+            "bind_pass",
+            "dbpass",
+            "apikey",
+            "api_key",
+        ] {
+            assert!(sounds(name), "{name}");
+        }
+        for name in ["path", "base", "bind_dn", "keys_of", "passes", "bypass_cache"] {
+            assert!(!sounds(name), "{name}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_secret_that_anybody_may_write_is_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        std::fs::write(&path, "hush").unwrap();
+        let check = |mode, fine: bool| {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            let refused = format!("can't read {}: {}", path.display(), crate::data::ANYBODY);
+            assert_eq!(from_file(&path), if fine { Ok("hush".to_owned()) } else { Err(refused) }, "{mode:o}");
+        };
+        check(0o666, false);
+        check(0o602, false);
+        check(0o660, true);
+        check(0o600, true);
     }
 
     #[test]

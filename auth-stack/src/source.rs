@@ -61,6 +61,24 @@ pub enum Passwords {
 /// Tells what is wrong with a source that answers all the same: a file that could not be read again.
 pub type Fault = Arc<dyn Fn() -> Option<Error> + Send + Sync>;
 
+/// Looks anew whether a source is fit, where that is more than a question about nobody tells: whether its file
+/// can be read as it is now. Must be cheap: it is part of each probe.
+#[async_trait]
+pub trait Look: Send + Sync {
+    /// Looks.
+    ///
+    /// # Errors
+    /// What is wrong with the source.
+    async fn look(&self) -> Result<()>;
+}
+
+#[async_trait]
+impl Look for FileStore {
+    async fn look(&self) -> Result<()> {
+        self.refresh().await
+    }
+}
+
 /// What an open source provides. Everything is optional; asking for what is not there is an error at start.
 #[derive(Clone, Default)]
 pub struct Provides {
@@ -70,7 +88,8 @@ pub struct Provides {
     pub groups: Option<Arc<dyn GroupOracle>>,
     /// Who may do what with which object.
     pub objects: Option<Arc<dyn ObjectPerms>>,
-    /// The domains of objects that it declares; `*` if it keeps a list of its own.
+    /// The domains of objects that it declares; `*` if it keeps a list of its own. With others beside it, `*`
+    /// stands for what that list will be: a configuration may name only what is on it at the start.
     pub domains: Vec<String>,
     /// Resolves people of other sources by a mapping of its own: `link = "query"`.
     pub resolver: Option<Arc<dyn Resolver>>,
@@ -78,6 +97,8 @@ pub struct Provides {
     pub directory: Option<Arc<dyn Directory>>,
     /// What is wrong with it.
     pub fault: Option<Fault>,
+    /// Looks anew whether something is.
+    pub look: Option<Arc<dyn Look>>,
 }
 
 impl fmt::Debug for Provides {
@@ -223,7 +244,15 @@ async fn open_sql(mut opening: Opening<'_>) -> Result<Provides> {
 async fn open_file(mut opening: Opening<'_>) -> Result<Provides> {
     let config: FileConfig = opening.settings()?;
     let store = Arc::new(FileStore::connect(opening.info, config).await?);
-    let mut provides = Provides::all_of(Arc::clone(&store));
+    let mut provides = Provides::accounts(Arc::clone(&store) as Arc<dyn AccountSource>)
+        .with_groups(Arc::clone(&store) as Arc<dyn GroupOracle>);
+    // An htpasswd file has no objects, and a user file may have none.
+    let domains = store.domains();
+    if !domains.is_empty() {
+        let domains = domains.into_iter().chain(["*".to_owned()]);
+        provides = provides.with_objects(Arc::clone(&store) as Arc<dyn ObjectPerms>, domains);
+    }
+    provides.look = Some(Arc::clone(&store) as Arc<dyn Look>);
     provides.fault = Some(Arc::new(move || store.fault()));
     Ok(provides)
 }

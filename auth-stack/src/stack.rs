@@ -3,15 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use auth_cache::{Fenced, Report, Reports};
-use auth_core::{
-    Clock, Ctx, Error, ErrorKind, Fence, Health, HealthReport, Id, Login, LoginRule, ObjectRef, Owners,
-    Password, Realm, Result, Subject,
-};
-use auth_password::{Hasher, HasherStats, Quality};
-use futures_util::future::{Either, join_all, select};
+use auth_core::{Clock, Fence, Login, Owners, Password, Realm, Result, Subject};
+use auth_password::{Hashed, HashedStats, Hasher, HasherStats, Quality};
 use toml::{Table, Value};
 
 use crate::audit::LogAudit;
@@ -19,17 +14,7 @@ use crate::builder::Builder;
 use crate::config::Config;
 use crate::load::Loaded;
 use crate::origins::Origins;
-use crate::source::{Passwords, Provides};
-
-/// A source as the stack holds it.
-#[derive(Debug)]
-pub(crate) struct Source {
-    pub(crate) kind: String,
-    pub(crate) provides: Provides,
-    pub(crate) health: Arc<Health>,
-    pub(crate) used: bool,
-    pub(crate) limit: Duration,
-}
+use crate::probe::{Prober, SourceReport};
 
 /// A cache of the stack.
 #[derive(Debug)]
@@ -53,8 +38,9 @@ pub(crate) struct Cache {
 #[derive(Debug)]
 pub struct Stack {
     pub(crate) realms: BTreeMap<String, Arc<Realm>>,
-    pub(crate) sources: BTreeMap<String, Source>,
+    pub(crate) prober: Prober,
     pub(crate) caches: Vec<Cache>,
+    pub(crate) hashed: Vec<Memo>,
     pub(crate) directories: BTreeMap<String, Arc<Fenced>>,
     pub(crate) fence: Arc<Fence>,
     pub(crate) owners: Arc<dyn Owners>,
@@ -68,27 +54,24 @@ pub struct Stack {
     pub(crate) embedded: bool,
 }
 
-/// A source as operators see it.
-#[derive(Debug, Clone)]
-pub struct SourceReport {
-    /// Its name.
-    pub name: String,
-    /// Its kind.
-    pub kind: String,
-    /// What it has answered so far.
-    pub health: HealthReport,
-    /// What is wrong with it although it answers.
-    pub fault: Option<Error>,
-    /// Whether a realm uses it.
-    pub used: bool,
+/// Passwords that a source's part in a realm remembers and hashes that it replaces.
+#[derive(Debug)]
+pub(crate) struct Memo {
+    pub(crate) realm: Arc<str>,
+    pub(crate) source: Arc<str>,
+    pub(crate) hashed: Arc<Hashed>,
 }
 
-impl SourceReport {
-    /// Reports whether the source is fit: it answered last time, and nothing is wrong with it.
-    #[must_use]
-    pub fn is_up(&self) -> bool {
-        self.fault.is_none() && self.health.up != Some(false)
-    }
+/// What was done about the stored hashes of one source in one realm.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct MemoReport {
+    /// The realm.
+    pub realm: Arc<str>,
+    /// The source.
+    pub source: Arc<str>,
+    /// What was done.
+    pub stats: HashedStats,
 }
 
 impl Stack {
@@ -96,7 +79,7 @@ impl Stack {
     /// environment stand over it. Nothing configured at all is an embedded store and a cache.
     ///
     /// # Errors
-    /// [`Misconfigured`](ErrorKind::Misconfigured), naming the place; temporary kinds if a source can't be
+    /// [`Misconfigured`](auth_core::ErrorKind::Misconfigured), naming the place; temporary kinds if a source can't be
     /// reached.
     pub async fn from_env() -> Result<Self> {
         Self::builder().env().build().await
@@ -135,7 +118,7 @@ impl Stack {
     /// Checks a new password against the quality rules.
     ///
     /// # Errors
-    /// [`Invalid`](ErrorKind::Invalid) with the rule that it breaks.
+    /// [`Invalid`](auth_core::ErrorKind::Invalid) with the rule that it breaks.
     pub fn check_quality(&self, login: &Login, password: &Password) -> Result<()> {
         self.quality.check(login, password)
     }
@@ -228,25 +211,35 @@ impl Stack {
         self.hasher.stats()
     }
 
-    /// Reports on every source.
+    /// Reports on every source: what the last questions and probes have told.
     #[must_use]
     pub fn sources(&self) -> Vec<SourceReport> {
-        self.sources
-            .iter()
-            .map(|(name, source)| SourceReport {
-                name: name.clone(),
-                kind: source.kind.clone(),
-                health: source.health.report(),
-                fault: source.provides.fault.as_ref().and_then(|fault| fault()),
-                used: source.used,
-            })
-            .collect()
+        self.prober.reports()
+    }
+
+    /// Reports on every source as it is now: asks as [`probe`](Self::probe) does, unless that was begun less
+    /// than a second ago. Whoever comes meanwhile waits for the same look, and nobody for longer than a
+    /// second; a source that takes longer is in the next report as it turns out to be. So a source is seen to
+    /// be back, or gone, although nobody logs in. Needs the tokio runtime.
+    pub async fn sources_now(&self) -> Vec<SourceReport> {
+        self.prober.look().await
     }
 
     /// Reports on every cache: its realm, and what it has done.
     #[must_use]
     pub fn caches(&self) -> Vec<(Arc<str>, Report)> {
         self.caches.iter().map(|cache| (Arc::clone(&cache.realm), cache.reports.report())).collect()
+    }
+
+    /// Reports on remembered passwords and replaced hashes, for each source that shows hashes in each realm.
+    #[must_use]
+    pub fn memos(&self) -> Vec<MemoReport> {
+        let report = |memo: &Memo| MemoReport {
+            realm: Arc::clone(&memo.realm),
+            source: Arc::clone(&memo.source),
+            stats: memo.hashed.stats(),
+        };
+        self.hashed.iter().map(report).collect()
     }
 
     /// Makes what is remembered about a subject be asked for again.
@@ -271,53 +264,6 @@ impl Stack {
     /// came of it is in [`SourceReport::fault`] as well: one unreadable record turns no source down, but is
     /// no good answer either.
     pub async fn probe(&self) -> Vec<SourceReport> {
-        let asked = join_all(self.sources.iter().map(|(name, source)| async move {
-            let began = self.clock.now();
-            let question = std::pin::pin!(self.probe_source(name, source));
-            let answer = match select(question, self.clock.sleep_until(began + source.limit)).await {
-                Either::Left((answer, _)) => answer,
-                Either::Right(_) => Err(Error::new(ErrorKind::Timeout, "no answer in time")),
-            };
-            let fault = answer.err().map(|error| error.at(name.as_str()));
-            source.health.note(fault.as_ref(), self.clock.now().since(began), &*self.clock);
-            fault
-        }));
-        let faults = asked.await;
-        let reports = self.sources().into_iter().zip(faults);
-        reports.map(|(report, fault)| SourceReport { fault: report.fault.or(fault), ..report }).collect()
-    }
-
-    async fn probe_source(&self, name: &str, source: &Source) -> Result<()> {
-        /// Nobody is called so; if somebody is, the answer is an answer.
-        const NOBODY: &str = "gatepost-probe";
-        let realm = auth_core::RealmId::new("probe", LoginRule::Exact)?;
-        let login = Login::parse(&realm, NOBODY)?;
-        let ctx = Ctx::new().with_deadline(self.clock.now() + source.limit);
-        // "Any right", or any list, is a question that a source need not answer.
-        let or_unsupported = |answer: Result<()>| match answer {
-            Err(error) if error.kind() == ErrorKind::Unsupported => Ok(()),
-            answer => answer,
-        };
-        match &source.provides.passwords {
-            Some(Passwords::Shows(store)) => store.account(&ctx, &login).await.map(drop)?,
-            Some(Passwords::Decides(store)) => {
-                or_unsupported(store.account(&ctx, &login).await.map(drop))?;
-            }
-            None => {}
-        }
-        let info = auth_core::SourceInfo::new(name, auth_core::Fingerprint::default());
-        let Some(nobody) = auth_core::Principal::found(&info, &login, NOBODY, Id::from(NOBODY)) else {
-            return Ok(());
-        };
-        if let Some(groups) = &source.provides.groups {
-            or_unsupported(groups.groups_of(&ctx, &nobody).await.map(drop))?;
-        }
-        if let Some(objects) = &source.provides.objects {
-            for domain in source.provides.domains.iter().filter(|domain| *domain != "*") {
-                let object = ObjectRef::new(domain, [Id::from(NOBODY)])?;
-                or_unsupported(objects.access(&ctx, &nobody, &object, None).await.map(drop))?;
-            }
-        }
-        Ok(())
+        self.prober.probe().await
     }
 }

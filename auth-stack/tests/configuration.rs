@@ -525,6 +525,90 @@ async fn names_that_nothing_provides_are_refused() {
 }
 
 #[tokio::test]
+async fn objects_of_a_file_are_those_that_it_declares() {
+    let folder = tempfile::tempdir().unwrap();
+    let (people, office) = (folder.path().join("htpasswd"), folder.path().join("office.toml"));
+    std::fs::write(&people, "calvin:$2b$04$4n/ZxhrDmpZd5GWUMjCuKuNMAAN72c3x1cUL7Jtto0J2Ti3NL5Qf6\n").unwrap();
+    std::fs::write(&office, "[user.calvin]\n[object.doc.42]\nread = [\"calvin\"]\n").unwrap();
+    let text = |path: &Path, domain: &str| {
+        format!(
+            "[source.a]\nkind = \"file\"\npath = '{}'\n[realm.default]\npassword = [\"a\"]\nobjects.{domain} = \"a\"\n",
+            path.display()
+        )
+    };
+    let place = "gatepost.toml:6: realm.default.objects";
+    check_refused(&text(&people, "doc"), &[], &format!("{place}.doc: the source `a` knows no rights")).await;
+    let unknown = format!("{place}.dok: there is no domain `dok`; did you mean `doc`?");
+    check_refused(&text(&office, "dok"), &[], &unknown).await;
+    build(&text(&office, "doc"), &[]).await.unwrap();
+    build(&text(&office, "\"*\""), &[]).await.unwrap();
+    // Without a realm: whatever the file declares, now or later.
+    let stack = build(&format!("[source.a]\nkind = \"file\"\npath = '{}'\n", office.display()), &[]).await;
+    assert_eq!(stack.unwrap().realm("default").unwrap().domains().collect::<Vec<_>>(), ["*"]);
+    let stack = build(&format!("[source.a]\nkind = \"file\"\npath = '{}'\n", people.display()), &[]).await;
+    assert_eq!(stack.unwrap().realm("default").unwrap().domains().count(), 0);
+}
+
+#[tokio::test]
+async fn a_source_that_does_not_open_is_told_with_its_place() {
+    async fn away(opening: Opening<'_>) -> Result<Provides> {
+        let error = auth_core::Error::new(ErrorKind::Unavailable, "nobody is there");
+        Err(error.at(std::sync::Arc::clone(opening.info.name())).because(std::fmt::Error))
+    }
+    let build = async |builder: Builder| builder.register_source("away", away).build().await.unwrap_err();
+    let error = build(Stack::builder().config("\n[source.app]\nkind = \"away\"\n")).await;
+    assert_eq!(
+        error.to_string(),
+        "unavailable: gatepost.toml:2: source.app: nobody is there (source app)",
+        "a temporary error stays one"
+    );
+    assert!(std::error::Error::source(&error).is_some(), "so does its cause");
+    let error = build(Stack::builder().var("GATEPOST__SOURCE__APP__KIND", "away")).await;
+    assert_eq!(error.message(), "environment GATEPOST__SOURCE__APP__KIND: source.app: nobody is there");
+    let file = "[source.a]\nkind = \"file\"\npath = \"/no/users\"\n";
+    check_refused(file, &[], "gatepost.toml:1: source.a: there is no such file").await;
+}
+
+#[tokio::test]
+async fn a_hook_has_the_last_word_about_a_new_password() {
+    let folder = tempfile::tempdir().unwrap();
+    let hook = |login: &auth_core::Login, password: &auth_core::Password| {
+        let own = password.as_bytes().starts_with(login.as_str().as_bytes());
+        if own { Err("it begins with the login".to_owned()) } else { Ok(()) }
+    };
+    let stack = builder(folder.path(), "").quality_hook(std::sync::Arc::new(hook)).build().await.unwrap();
+    let login = auth_core::Login::parse(stack.realm("default").unwrap().id(), "calvin").unwrap();
+    let check = |password: &str| {
+        let password = auth_core::Password::new(password.as_bytes().to_vec()).unwrap();
+        stack.check_quality(&login, &password).map_err(|error| error.message().to_owned())
+    };
+    assert_eq!(check("transmogrifier"), Ok(()));
+    let refused = |why: &str| Err(format!("the password is {why}"));
+    assert_eq!(check("calvin the bold"), refused("not good enough: it begins with the login"));
+    assert_eq!(check("calvin"), refused("too short: at least 8 characters"), "the rules come first");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_configuration_that_anybody_may_write_is_refused() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("gatepost.toml");
+    std::fs::write(&path, "").unwrap();
+    let load = |mode| {
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        Stack::builder().config_file(&path).load().map(drop)
+    };
+    let error = load(0o646).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Misconfigured);
+    assert!(
+        error.message().ends_with("anybody may write this file; take that right away (chmod o-w)"),
+        "{error}"
+    );
+    load(0o664).unwrap();
+}
+
+#[tokio::test]
 async fn settings_that_no_one_uses_are_refused() {
     let text = "[source.a]\nkind = \"memory\"\n[source.b]\nkind = \"memory\"\n";
     let realm = "[realm.default]\npassword = [\"a\"]\ngroups = [\"b\"]\n";

@@ -252,3 +252,113 @@ async fn sources_of_one_sort_are_asked_for_that_only() {
     let teams = principal_at("teams", "calvin", Id::from(1));
     stack.realm("default").unwrap().groups(&Ctx::new(), &teams).await.unwrap_err();
 }
+
+#[tokio::test]
+async fn a_source_is_seen_to_be_gone_and_back_though_nobody_logs_in() {
+    let clock = ManualClock::new();
+    let store = broken("app", Mode::Fails(ErrorKind::Unavailable));
+    let stack = builder(&[("app", all(&store))], "").clock(Arc::clone(&clock) as Arc<dyn Clock>);
+    let stack = stack.build().await.unwrap();
+    let up = async || stack.sources_now().await[0].is_up();
+    assert!(!up().await);
+    let asked = store.asked();
+    // Whoever comes within the second is told the same, and costs nothing.
+    store.set_mode(Mode::SomebodyElse);
+    assert!(!up().await);
+    assert_eq!(store.asked(), asked);
+    store.set_mode(Mode::Fails(ErrorKind::Corrupt));
+    clock.advance(Duration::from_secs(1));
+    assert!(!up().await, "one unreadable record is no sign of life");
+    // Answers, if only about nobody.
+    let calm = Arc::new(MemoryStore::named("app"));
+    let stack = builder(&[("app", all(&calm))], "").build().await.unwrap();
+    let report = &stack.sources_now().await[0];
+    assert_eq!((report.health.up, report.health.questions), (Some(true), 0));
+}
+
+#[tokio::test]
+async fn many_who_ask_for_health_share_one_look_and_wait_a_second_at_most() {
+    let clock = ManualClock::new();
+    let store = broken("app", Mode::Hangs);
+    let stack = builder(&[("app", all(&store))], "").clock(Arc::clone(&clock) as Arc<dyn Clock>);
+    let stack = Arc::new(stack.build().await.unwrap());
+    let ask = || {
+        let stack = Arc::clone(&stack);
+        tokio::spawn(async move { stack.sources_now().await[0].health.up })
+    };
+    let asking: Vec<_> = (0..20).map(|_| ask()).collect();
+    // Twenty who wait, and the limit of the source.
+    while clock.sleepers() < 21 {
+        tokio::task::yield_now().await;
+    }
+    clock.advance(Duration::from_secs(1));
+    for asked in asking {
+        assert_eq!(asked.await.unwrap(), None, "not known yet");
+    }
+    assert_eq!(store.asked(), 1);
+    // The look goes on to the limit of the source, and its end is told to the next.
+    let next = ask();
+    while clock.sleepers() < 2 {
+        tokio::task::yield_now().await;
+    }
+    clock.advance(Duration::from_secs(4));
+    next.await.unwrap();
+    while stack.sources()[0].health.up.is_none() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!((stack.sources()[0].health.up, store.asked()), (Some(false), 1));
+}
+
+#[tokio::test]
+async fn a_broken_user_file_is_seen_though_answers_come_from_the_cache() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, away) = (folder.path().join("users"), folder.path().join("away"));
+    std::fs::write(&path, "calvin:$2b$04$4n/ZxhrDmpZd5GWUMjCuKuNMAAN72c3x1cUL7Jtto0J2Ti3NL5Qf6\n").unwrap();
+    let clock = ManualClock::new();
+    let stack = Stack::builder()
+        .config(&format!("{}[source.office]\nkind = \"file\"\npath = '{}'\n", common::CHEAP, path.display()))
+        .clock(Arc::clone(&clock) as Arc<dyn Clock>)
+        .build()
+        .await
+        .unwrap();
+    let up = async || {
+        clock.advance(Duration::from_secs(1));
+        stack.sources_now().await[0].is_up()
+    };
+    assert_eq!(told(&stack, "calvin", "hobbes").await, "office");
+    assert!(up().await);
+    std::fs::rename(&path, &away).unwrap();
+    assert_eq!(told(&stack, "calvin", "hobbes").await, "office", "from the cache");
+    assert!(!up().await);
+    std::fs::rename(&away, &path).unwrap();
+    assert!(up().await, "without a question");
+}
+
+#[tokio::test]
+async fn a_source_with_more_patience_than_its_realm_turns_red_all_the_same() {
+    for cache in CACHES {
+        for timeout in ["10s", "1h"] {
+            let clock = ManualClock::new();
+            let store = broken("app", Mode::Hangs);
+            let stack = builder(&[("app", all(&store))], "")
+                .var("GATEPOST__SOURCE__APP__TIMEOUT", timeout)
+                .var("CACHE", cache)
+                .clock(Arc::clone(&clock) as Arc<dyn Clock>);
+            let stack = Arc::new(stack.build().await.unwrap());
+            let asking = tokio::spawn({
+                let stack = Arc::clone(&stack);
+                async move { told(&stack, "calvin", "hobbes").await }
+            });
+            while !asking.is_finished() {
+                for _ in 0..50 {
+                    tokio::task::yield_now().await;
+                }
+                if clock.sleepers() > 0 {
+                    clock.advance(Duration::from_millis(500));
+                }
+            }
+            assert_eq!(asking.await.unwrap(), "error timeout");
+            assert_eq!(stack.sources()[0].health.up, Some(false), "{cache} {timeout}");
+        }
+    }
+}

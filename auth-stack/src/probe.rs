@@ -1,0 +1,171 @@
+//! Sources as operators see them, and the probe that keeps that picture true while nobody asks anything.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use auth_core::{
+    Clock, Ctx, Error, ErrorKind, Fingerprint, Health, HealthReport, Id, Login, LoginRule, Moment, ObjectRef,
+    Principal, RealmId, Result, SourceInfo,
+};
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, Either, Shared, join_all, select};
+
+use crate::source::{Passwords, Provides};
+
+/// How old the last look may be, and how long is waited for the next.
+const RECENT: Duration = Duration::from_secs(1);
+
+/// A source as the stack holds it.
+#[derive(Debug)]
+pub(crate) struct Source {
+    pub(crate) kind: String,
+    pub(crate) provides: Provides,
+    pub(crate) health: Arc<Health>,
+    pub(crate) used: bool,
+    pub(crate) limit: Duration,
+}
+
+/// A source as operators see it.
+#[derive(Debug, Clone)]
+pub struct SourceReport {
+    /// Its name.
+    pub name: String,
+    /// Its kind.
+    pub kind: String,
+    /// What it has answered so far.
+    pub health: HealthReport,
+    /// What is wrong with it although it answers.
+    pub fault: Option<Error>,
+    /// Whether a realm uses it.
+    pub used: bool,
+}
+
+impl SourceReport {
+    /// Reports whether the source is fit: it answered last time, and nothing is wrong with it.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.fault.is_none() && self.health.up != Some(false)
+    }
+}
+
+/// The sources of a stack, and the look at them that is under way.
+pub(crate) struct Prober {
+    sources: Arc<BTreeMap<String, Source>>,
+    clock: Arc<dyn Clock>,
+    last: Mutex<Last>,
+}
+
+#[derive(Default)]
+struct Last {
+    began: Option<Moment>,
+    running: Option<Shared<BoxFuture<'static, ()>>>,
+}
+
+impl fmt::Debug for Prober {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Prober").field("sources", &self.sources).finish_non_exhaustive()
+    }
+}
+
+impl Prober {
+    pub(crate) fn new(sources: BTreeMap<String, Source>, clock: Arc<dyn Clock>) -> Self {
+        Self { sources: Arc::new(sources), clock, last: Mutex::default() }
+    }
+
+    pub(crate) fn reports(&self) -> Vec<SourceReport> {
+        self.sources
+            .iter()
+            .map(|(name, source)| SourceReport {
+                name: name.clone(),
+                kind: source.kind.clone(),
+                health: source.health.report(),
+                fault: source.provides.fault.as_ref().and_then(|fault| fault()),
+                used: source.used,
+            })
+            .collect()
+    }
+
+    /// Asks every source, and reports with what came of it.
+    pub(crate) async fn probe(&self) -> Vec<SourceReport> {
+        let faults = probe(&self.sources, &*self.clock).await;
+        let reports = self.reports().into_iter().zip(faults);
+        reports.map(|(report, fault)| SourceReport { fault: report.fault.or(fault), ..report }).collect()
+    }
+
+    /// Has every source asked unless that was begun less than a second ago, and reports. Whoever comes
+    /// meanwhile waits for the same look, and nobody for more than a second: what takes longer, within the
+    /// limit of its source, is in the next report.
+    pub(crate) async fn look(&self) -> Vec<SourceReport> {
+        let now = self.clock.now();
+        let running = {
+            let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+            let under_way = last.running.clone().filter(|running| running.peek().is_none());
+            if under_way.is_some() || last.began.is_some_and(|began| now.since(began) < RECENT) {
+                under_way
+            } else {
+                let (sources, clock) = (Arc::clone(&self.sources), Arc::clone(&self.clock));
+                // Detached: who stops waiting does not stop the look.
+                let look = tokio::spawn(async move { drop(probe(&sources, &*clock).await) });
+                let running = look.map(drop).boxed().shared();
+                *last = Last { began: Some(now), running: Some(running.clone()) };
+                Some(running)
+            }
+        };
+        if let Some(running) = running {
+            let _ = select(running, self.clock.sleep_until(now + RECENT)).await;
+        }
+        self.reports()
+    }
+}
+
+/// Asks every source, at the same time, and notes what came of it.
+async fn probe(sources: &BTreeMap<String, Source>, clock: &dyn Clock) -> Vec<Option<Error>> {
+    let asked = sources.iter().map(|(name, source)| async move {
+        let until = clock.now() + source.limit;
+        let question = std::pin::pin!(ask(name, source, until));
+        let answer = match select(question, clock.sleep_until(until)).await {
+            Either::Left((answer, _)) => answer,
+            Either::Right(_) => Err(Error::new(ErrorKind::Timeout, "no answer in time")),
+        };
+        let fault = answer.err().map(|error| error.at(name.as_str()));
+        source.health.probed(fault.as_ref(), clock);
+        fault
+    });
+    join_all(asked).await
+}
+
+/// Asks a source about somebody whom nobody knows.
+async fn ask(name: &str, source: &Source, deadline: Moment) -> Result<()> {
+    /// Nobody is called so; if somebody is, the answer is an answer.
+    const NOBODY: &str = "gatepost-probe";
+    let Provides { passwords, groups, objects, domains, look, .. } = &source.provides;
+    if let Some(look) = look {
+        look.look().await?;
+    }
+    let login = Login::parse(&RealmId::new("probe", LoginRule::Exact)?, NOBODY)?;
+    let ctx = Ctx::new().with_deadline(deadline);
+    // "Any right", or any list, is a question that a source need not answer.
+    let or_unsupported = |answer: Result<()>| match answer {
+        Err(error) if error.kind() == ErrorKind::Unsupported => Ok(()),
+        answer => answer,
+    };
+    match passwords {
+        Some(Passwords::Shows(store)) => store.account(&ctx, &login).await.map(drop)?,
+        Some(Passwords::Decides(store)) => or_unsupported(store.account(&ctx, &login).await.map(drop))?,
+        None => {}
+    }
+    let info = SourceInfo::new(name, Fingerprint::default());
+    let Some(nobody) = Principal::found(&info, &login, NOBODY, Id::from(NOBODY)) else { return Ok(()) };
+    if let Some(groups) = groups {
+        or_unsupported(groups.groups_of(&ctx, &nobody).await.map(drop))?;
+    }
+    if let Some(objects) = objects {
+        for domain in domains.iter().filter(|domain| *domain != "*") {
+            let object = ObjectRef::new(domain, [Id::from(NOBODY)])?;
+            or_unsupported(objects.access(&ctx, &nobody, &object, None).await.map(drop))?;
+        }
+    }
+    Ok(())
+}
