@@ -1,8 +1,11 @@
 //! Connections: accepted up to a bound, cut when they dawdle, and let finish when the server stops.
 
+use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
@@ -10,9 +13,10 @@ use axum::extract::ConnectInfo;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Semaphore, watch};
+use tokio::time::Sleep;
 use tower::ServiceExt as _;
 
 /// Connections at once; further ones wait in the system's queue.
@@ -27,6 +31,8 @@ const HEAD_TIME: Duration = Duration::from_secs(15);
 const GRACE: Duration = Duration::from_secs(4);
 /// How long an answer may take to leave after that.
 const LAST_WORDS: Duration = Duration::from_millis(100);
+/// How long a peer may take nothing of an answer. Else whoever asks and does not read has a place for good.
+const STALLED: Duration = Duration::from_secs(15);
 
 /// Serves TCP until told to stop; then lets requests finish.
 pub(crate) async fn tcp(listener: TcpListener, router: Router, stop: watch::Receiver<bool>) {
@@ -51,11 +57,10 @@ pub(crate) async fn unix(listener: UnixListener, router: Router, stop: watch::Re
 async fn serve<S, A>(accept: impl Fn() -> A + Send + Sync, router: Router, mut stop: watch::Receiver<bool>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    A: Future<Output = std::io::Result<(S, Option<SocketAddr>)>> + Send,
+    A: Future<Output = io::Result<(S, Option<SocketAddr>)>> + Send,
 {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIME).max_buf_size(HEAD).max_headers(HEADERS);
+    let http = http();
     loop {
         let next = async {
             let place = Arc::clone(&places).acquire_owned().await;
@@ -85,6 +90,12 @@ where
     let _ = tokio::time::timeout(GRACE, places.acquire_many(all)).await;
 }
 
+fn http() -> http1::Builder {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIME).max_buf_size(HEAD).max_headers(HEADERS);
+    http
+}
+
 /// Serves one connection. When the server stops, a request that was begun is finished, and a connection
 /// without one is closed.
 async fn hold<S>(
@@ -110,7 +121,8 @@ async fn hold<S>(
             answer
         }
     });
-    let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
+    let mut connection =
+        std::pin::pin!(http.serve_connection(TokioIo::new(Moving::new(stream, STALLED)), service));
     // How a connection breaks is the client's affair.
     tokio::select! {
         _ = connection.as_mut() => return,
@@ -121,6 +133,70 @@ async fn hold<S>(
     if tokio::time::timeout(LAST_WORDS, connection.as_mut()).await.is_err() && busy.load(Ordering::SeqCst) > 0
     {
         let _ = tokio::time::timeout(GRACE, connection).await;
+    }
+}
+
+/// A stream that fails when what is written makes no progress for too long.
+struct Moving<S> {
+    stream: S,
+    limit: Duration,
+    // Since a write has to wait; nothing while none does.
+    stalled: Option<Pin<Box<Sleep>>>,
+}
+
+impl<S> Moving<S> {
+    const fn new(stream: S, limit: Duration) -> Self {
+        Self { stream, limit, stalled: None }
+    }
+
+    fn watch<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.stalled = None;
+            return written;
+        }
+        let limit = self.limit;
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+        stalled.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Moving<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Moving<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.watch(cx, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, parts);
+        self.watch(cx, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        self.watch(cx, flushed)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let closed = Pin::new(&mut self.stream).poll_shutdown(cx);
+        self.watch(cx, closed)
     }
 }
 
@@ -169,6 +245,51 @@ mod tests {
         assert!(rest(idle).await.ends_with("ok"));
         assert_eq!((rest(half).await, rest(silent).await), (String::new(), String::new()));
         assert!(TcpStream::connect(address).await.is_err());
+    }
+
+    /// The virtual time that a connection lives whose peer does this.
+    async fn lives<P: Future<Output = ()> + Send + 'static>(
+        peer: impl FnOnce(tokio::io::DuplexStream) -> P,
+    ) -> Duration {
+        let (ours, theirs) = tokio::io::duplex(256);
+        let router = Router::new().route("/", get(|| async { "x".repeat(2_000) }));
+        let (_stop, stopped) = watch::channel(false);
+        let began = tokio::time::Instant::now();
+        let peer = tokio::spawn(peer(theirs));
+        hold(http(), ours, None, router, stopped).await;
+        let lived = began.elapsed();
+        peer.abort();
+        lived
+    }
+
+    const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+
+    #[tokio::test(start_paused = true)]
+    async fn who_asks_and_does_not_read_is_cut() {
+        let lived = lives(async |mut peer: tokio::io::DuplexStream| {
+            for _ in 0..100 {
+                let _ = peer.write_all(REQUEST).await;
+            }
+            std::future::pending().await
+        });
+        let lived = lived.await;
+        assert!(lived >= STALLED && lived < STALLED * 2, "{lived:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_reads_slowly_gets_all_of_it() {
+        let (told, read) = tokio::sync::oneshot::channel();
+        let lived = lives(async |mut peer: tokio::io::DuplexStream| {
+            peer.write_all(REQUEST).await.unwrap();
+            let (mut all, mut part) = (0, [0; 100]);
+            while all < 2_000 {
+                tokio::time::sleep(STALLED / 2).await;
+                all += peer.read(&mut part).await.unwrap();
+            }
+            told.send(all).unwrap();
+        });
+        assert!(lived.await > STALLED * 5);
+        assert!(read.await.unwrap() >= 2_000);
     }
 
     #[tokio::test]
