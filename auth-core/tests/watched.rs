@@ -116,7 +116,7 @@ fn every_question_is_limited_and_counted() {
 fn a_probe_turns_a_source_red_and_green_and_is_no_question() {
     let rig = scripted(Mode::Hangs);
     let check = |error: Option<ErrorKind>, up: Option<bool>| {
-        let error = error.map(|kind| auth_core::Error::new(kind, "text"));
+        let error = error.map(|kind| Error::new(kind, "text"));
         rig.health.probed(error.as_ref(), &*rig.clock);
         let report = rig.health.report();
         assert_eq!((report.up, report.questions, report.errors), (up, 0, 0));

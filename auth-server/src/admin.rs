@@ -26,12 +26,30 @@ use crate::ops;
 const MAX_COMMAND: usize = 24 * 1024 * 1024;
 /// A list of users is the largest reply.
 const MAX_REPLY: usize = 256 * 1024 * 1024;
-/// Longer than any command may take in the server.
+/// How long the server's reply is waited for.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// The same for an import, which is one write for each user of its file.
+const IMPORT_PATIENCE: Duration = Duration::from_secs(15 * 60);
+/// The longest name of a socket that the system takes, in bytes.
+const LONGEST: usize = 107;
 
 /// The socket's place in a data folder.
 pub(crate) fn socket(data: &Path) -> PathBuf {
     data.join("admin.sock")
+}
+
+/// Checks that the socket's name is not too long for the system.
+fn check_length(data: &Path) -> Result<()> {
+    let socket = socket(data).as_os_str().len();
+    if socket <= LONGEST {
+        return Ok(());
+    }
+    let length = data.as_os_str().len();
+    let most = LONGEST.saturating_sub(socket.saturating_sub(length));
+    let message = format!(
+        "the name of the data folder has {length} bytes; for the admin socket in it there may be {most} at most"
+    );
+    Err(Error::new(ErrorKind::Misconfigured, message).with("folder", data.display()))
 }
 
 /// The admin socket of a running server. While it is held, no other server runs on the folder.
@@ -52,6 +70,7 @@ impl Drop for Socket {
 /// # Errors
 /// [`Misconfigured`](ErrorKind::Misconfigured) if a server already runs on this folder, or it can't be made.
 pub(crate) fn listen(data: &Path) -> Result<(UnixListener, Socket)> {
+    check_length(data)?;
     let wrong =
         |what: &'static str| Error::new(ErrorKind::Misconfigured, what).with("folder", data.display());
     let lock = File::options()
@@ -105,8 +124,9 @@ async fn command(State(stack): State<Arc<Stack>>, Json(command): Json<Command>) 
 ///
 /// # Errors
 /// [`Misconfigured`](ErrorKind::Misconfigured) if others may write to the folder: it would not be known who
-/// gets to see the passwords. [`Unavailable`](ErrorKind::Unavailable) if there is a server that can't be reached.
+/// gets to see the passwords, or if its name is too long. [`Unavailable`](ErrorKind::Unavailable) if there is a server that can't be reached.
 pub(crate) async fn connect(data: &Path) -> Result<Option<UnixStream>> {
+    check_length(data)?;
     let path = socket(data);
     match std::fs::symlink_metadata(&path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -130,7 +150,8 @@ pub(crate) async fn connect(data: &Path) -> Result<Option<UnixStream>> {
 /// [`Unavailable`](ErrorKind::Unavailable) or [`Timeout`](ErrorKind::Timeout) if no reply came back: for a
 /// change it is then not known whether it was made.
 pub(crate) async fn ask(stream: UnixStream, command: &Command) -> Result<Reply> {
-    tokio::time::timeout(PATIENCE, exchange(stream, command))
+    let patience = if matches!(command, Command::UserImport { .. }) { IMPORT_PATIENCE } else { PATIENCE };
+    tokio::time::timeout(patience, exchange(stream, command))
         .await
         .unwrap_or_else(|_| Err(Error::new(ErrorKind::Timeout, "the server did not reply in time")))
 }

@@ -55,9 +55,9 @@ pub(crate) enum Verb {
 /// Where a login is named.
 #[derive(Debug, Args)]
 pub(crate) struct InRealm {
-    /// The realm.
-    #[arg(long, default_value = "default")]
-    pub(crate) realm: String,
+    /// The realm (else `server.realm`: the only one, or `default`).
+    #[arg(long)]
+    pub(crate) realm: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -12,19 +12,19 @@ use zeroize::Zeroizing;
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Command {
     CheckPassword {
-        realm: String,
+        realm: Option<String>,
         login: String,
         password: Secret,
         explain: bool,
     },
     CheckGroup {
-        realm: String,
+        realm: Option<String>,
         login: String,
         group: String,
         explain: bool,
     },
     CheckObject {
-        realm: String,
+        realm: Option<String>,
         login: String,
         domain: String,
         id: String,
@@ -32,69 +32,69 @@ pub(crate) enum Command {
         explain: bool,
     },
     UserAdd {
-        realm: String,
+        realm: Option<String>,
         login: String,
         groups: Vec<String>,
         credential: Credential,
     },
     UserList {
-        realm: String,
+        realm: Option<String>,
     },
     UserShow {
-        realm: String,
+        realm: Option<String>,
         login: String,
     },
     UserPasswd {
-        realm: String,
+        realm: Option<String>,
         login: String,
         password: Secret,
     },
     UserLock {
-        realm: String,
+        realm: Option<String>,
         login: String,
         locked: bool,
     },
     UserDelete {
-        realm: String,
+        realm: Option<String>,
         login: String,
     },
     UserImport {
-        realm: String,
+        realm: Option<String>,
         file: Secret,
     },
     GroupAdd {
-        realm: String,
+        realm: Option<String>,
         login: String,
         group: String,
     },
     GroupRemove {
-        realm: String,
+        realm: Option<String>,
         login: String,
         group: String,
     },
     GroupList {
-        realm: String,
+        realm: Option<String>,
         login: Option<String>,
     },
     ObjectAdd {
-        realm: String,
+        realm: Option<String>,
         domain: String,
         id: String,
     },
     ObjectDelete {
-        realm: String,
+        realm: Option<String>,
         domain: String,
         id: String,
     },
     ObjectGrant {
-        realm: String,
+        realm: Option<String>,
         login: String,
         domain: String,
         id: String,
         mode: String,
     },
     ObjectRevoke {
-        realm: String,
+        realm: Option<String>,
         login: String,
         domain: String,
         id: String,
@@ -115,6 +115,11 @@ pub(crate) enum Command {
 }
 
 impl Command {
+    /// Reports whether the command is about the memory of a running server: any other has nothing in it.
+    pub(crate) const fn needs_server(&self) -> bool {
+        matches!(self, Self::CacheStats | Self::CacheVoid { .. })
+    }
+
     /// Reports whether the command changes something: in a store, or in a server's memory.
     pub(crate) const fn changes(&self) -> bool {
         match self {
@@ -203,10 +208,44 @@ impl Reply {
     /// The reply to a command that failed: 2 if the input was at fault, else 3.
     pub(crate) fn failed(error: &auth_core::Error) -> Self {
         let exit = if error.kind() == auth_core::ErrorKind::Invalid { 2 } else { 3 };
-        let mut row = json!({ "error": error.kind().as_str(), "message": error.to_string() });
+        let mut row = json!({ "error": error.kind().as_str(), "message": told(error) });
         if let (Some(source), Some(row)) = (error.origin(), row.as_object_mut()) {
             row.insert("source".into(), source.into());
         }
         Self::one(exit, row)
+    }
+}
+
+/// An error with its causes, for an operator: `no connection (source app): connection refused`.
+///
+/// What lies underneath is a driver's or the system's text. Values that a query was given are not in it; what
+/// may be in it is a url with a password, so of urls only the scheme is left.
+pub(crate) fn told(error: &auth_core::Error) -> String {
+    /// Causes can be as long as the query that they quote.
+    const LONGEST: usize = 500;
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        let why = error.to_string();
+        // A wrapper often says what it wraps.
+        if !text.contains(&why) {
+            let why: String = why.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+            let words: Vec<String> = why.split_whitespace().map(without_url).collect();
+            let why = words.join(" ");
+            text.push_str(": ");
+            text.extend(why.chars().take(LONGEST));
+            if why.chars().nth(LONGEST).is_some() {
+                text.push_str(" ...");
+            }
+        }
+        cause = error.source();
+    }
+    text
+}
+
+fn without_url(word: &str) -> String {
+    match word.split_once("://") {
+        Some((scheme, _)) => format!("{scheme}://***"),
+        None => word.to_owned(),
     }
 }

@@ -127,8 +127,9 @@ async fn run(cli: &Cli) -> Result<Reply> {
             let command = command(verb)?;
             // Before anything else: a configuration that can't be is told even where a server runs.
             builder(cli).load()?;
-            let server = match builder(cli).data_folder() {
-                Ok(data) => admin::connect(&data).await?,
+            let folder = builder(cli).data_folder();
+            let server = match &folder {
+                Ok(data) => admin::connect(data).await?,
                 // Without a data folder there is no server; whether a stack can do without is for it to say.
                 Err(_) => None,
             };
@@ -136,11 +137,20 @@ async fn run(cli: &Cli) -> Result<Reply> {
                 if !cli.local {
                     return admin::ask(stream, &command).await;
                 }
+                if command.needs_server() {
+                    let message = "this is about the caches of the server: ask it without --local";
+                    return Err(Error::new(ErrorKind::Invalid, message));
+                }
                 if command.changes() {
                     let message = "a server runs on this data folder: without --local the change is made \
                                    there, and its next answer has it";
                     return Err(Error::new(ErrorKind::Invalid, message));
                 }
+            }
+            if command.needs_server() {
+                // A stack made for this command would have nothing in its caches.
+                let message = format!("no server runs on {}", folder?.display());
+                return Err(Error::new(ErrorKind::Unavailable, message));
             }
             let stack = builder(cli).build().await?;
             Ok(ops::run(&stack, command).await)

@@ -2,10 +2,11 @@
 
 use std::fmt::Write as _;
 
-use auth_stack::Stack;
+use auth_cache::CacheStats;
+use auth_stack::{MemoReport, SourceReport, Stack};
 
 /// Renders every metric in the Prometheus text format, version 0.0.4.
-pub(crate) fn render(stack: &Stack) -> String {
+pub(crate) fn render(stack: &Stack, sources: &[SourceReport]) -> String {
     let mut page = Page::default();
     page.family("gatepost_logins_total", "counter", "Logins by how they ended.");
     for (realm, outcome, count) in stack.logins() {
@@ -25,23 +26,35 @@ pub(crate) fn render(stack: &Stack) -> String {
         "Hash jobs refused because the queue was full.",
         hashing.refused,
     );
+    page.single(
+        "gatepost_hash_skipped_total",
+        "counter",
+        "Hash jobs dropped unworked because nobody waited any longer.",
+        hashing.skipped,
+    );
     page.single("gatepost_hash_queued", "gauge", "Hash jobs waiting.", hashing.queued);
-    let sources = stack.sources();
     page.family("gatepost_source_up", "gauge", "Whether a source is fit.");
-    for source in &sources {
+    for source in sources {
         page.sample("gatepost_source_up", &[("source", &source.name)], u64::from(source.is_up()));
     }
     page.family("gatepost_source_questions_total", "counter", "Questions that reached a source.");
-    for source in &sources {
+    for source in sources {
         page.sample("gatepost_source_questions_total", &[("source", &source.name)], source.health.questions);
     }
     page.family("gatepost_source_errors_total", "counter", "Questions that a source failed to answer.");
-    for source in &sources {
+    for source in sources {
         page.sample("gatepost_source_errors_total", &[("source", &source.name)], source.health.errors);
     }
     page.family("gatepost_source_seconds_total", "counter", "Time that questions to a source took.");
-    for source in &sources {
+    for source in sources {
         page.seconds("gatepost_source_seconds_total", &[("source", &source.name)], source.health.time);
+    }
+    let memos = stack.memos();
+    for (name, kind, help, value) in MEMO {
+        page.family(name, kind, help);
+        for memo in &memos {
+            page.sample(name, &[("realm", &*memo.realm), ("source", &*memo.source)], value(memo));
+        }
     }
     let caches = stack.caches();
     for (name, kind, help, value) in CACHE {
@@ -64,10 +77,36 @@ pub(crate) fn render(stack: &Stack) -> String {
     page.0
 }
 
-type Value = fn(&auth_cache::CacheStats) -> u64;
+type Value<T> = fn(&T) -> u64;
 
-const CACHE: [(&str, &str, &str, Value); 11] = [
-    ("gatepost_cache_hits_total", "counter", "Answers from the cache.", |stats| stats.hits),
+const MEMO: [(&str, &str, &str, Value<MemoReport>); 4] = [
+    ("gatepost_memo_hits_total", "counter", "Passwords known to be right from memory.", |memo| {
+        memo.stats.memo_hits
+    }),
+    ("gatepost_memo_entries", "gauge", "Passwords remembered to be right.", |memo| {
+        u64::try_from(memo.stats.memo_entries).unwrap_or(u64::MAX)
+    }),
+    (
+        "gatepost_hash_upgrades_total",
+        "counter",
+        "Stored hashes replaced by better ones at a login.",
+        |memo| memo.stats.upgrades,
+    ),
+    (
+        "gatepost_hash_upgrade_failures_total",
+        "counter",
+        "Stored hashes that could not be replaced by better ones; the login succeeded.",
+        |memo| memo.stats.upgrade_failures,
+    ),
+];
+
+const CACHE: [(&str, &str, &str, Value<CacheStats>); 11] = [
+    (
+        "gatepost_cache_hits_total",
+        "counter",
+        "Answers from the cache; a login whose hash has still to be verified looks twice.",
+        |stats| stats.hits,
+    ),
     (
         "gatepost_cache_negative_hits_total",
         "counter",

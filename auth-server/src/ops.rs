@@ -1,52 +1,61 @@
 //! Runs commands on a stack.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use auth_cache::Fenced;
 use auth_core::{
     Access, Change, Ctx, Directory, Error, ErrorKind, Id, Lock, Login, Lookup, Member, NewUser, ObjectRef,
-    Password, Principal, Realm, Record, Result, StateChange, Step, StoredHash, Subject, UserEntry, Verdict,
+    Password, Principal, Realm, Record, Reject, Result, StateChange, Step, StoredHash, Subject, UserEntry,
+    Verdict,
 };
 use auth_password::Scheme;
 use auth_stack::Stack;
 use serde_json::{Map, Value, json};
 
-use crate::command::{Command, Credential, Reply, Secret};
+use crate::command::{Command, Credential, Reply, Secret, told};
 
-/// Runs a command. Every command ends within its limits, so none needs another here.
+/// Runs a command. Each question and each write has its limit, so every command ends: most within seconds, an
+/// import after as many writes as it has users.
 pub(crate) async fn run(stack: &Stack, command: Command) -> Reply {
+    // Who names no realm means the one that hosts mean that are not listed.
+    let name = |realm: Option<String>| realm.unwrap_or_else(|| stack.config().server.realm.clone());
     let done = match command {
         Command::CheckPassword { realm, login, password, explain } => {
-            check_password(stack, &realm, &login, &password, explain).await
+            check_password(stack, &name(realm), &login, &password, explain).await
         }
         Command::CheckGroup { realm, login, group, explain } => {
-            check_group(stack, &realm, &login, &group, explain).await
+            check_group(stack, &name(realm), &login, &group, explain).await
         }
         Command::CheckObject { realm, login, domain, id, mode, explain } => {
-            check_object(stack, &realm, &login, &domain, &id, mode.as_deref(), explain).await
+            check_object(stack, &name(realm), &login, &domain, &id, mode.as_deref(), explain).await
         }
         Command::UserAdd { realm, login, groups, credential } => {
-            user_add(stack, &realm, &login, groups, credential).await
+            user_add(stack, &name(realm), &login, groups, credential).await
         }
-        Command::UserList { realm } => user_list(stack, &realm).await,
-        Command::UserShow { realm, login } => user_show(stack, &realm, &login).await,
-        Command::UserPasswd { realm, login, password } => user_passwd(stack, &realm, &login, &password).await,
-        Command::UserLock { realm, login, locked } => user_lock(stack, &realm, &login, locked).await,
-        Command::UserDelete { realm, login } => user_delete(stack, &realm, &login).await,
-        Command::UserImport { realm, file } => user_import(stack, &realm, &file).await,
-        Command::GroupAdd { realm, login, group } => membership(stack, &realm, &login, &group, true).await,
+        Command::UserList { realm } => user_list(stack, &name(realm)).await,
+        Command::UserShow { realm, login } => user_show(stack, &name(realm), &login).await,
+        Command::UserPasswd { realm, login, password } => {
+            user_passwd(stack, &name(realm), &login, &password).await
+        }
+        Command::UserLock { realm, login, locked } => user_lock(stack, &name(realm), &login, locked).await,
+        Command::UserDelete { realm, login } => user_delete(stack, &name(realm), &login).await,
+        Command::UserImport { realm, file } => user_import(stack, &name(realm), &file).await,
+        Command::GroupAdd { realm, login, group } => {
+            membership(stack, &name(realm), &login, &group, true).await
+        }
         Command::GroupRemove { realm, login, group } => {
-            membership(stack, &realm, &login, &group, false).await
+            membership(stack, &name(realm), &login, &group, false).await
         }
-        Command::GroupList { realm, login } => group_list(stack, &realm, login.as_deref()).await,
-        Command::ObjectAdd { realm, domain, id } => object(stack, &realm, &domain, &id, true).await,
-        Command::ObjectDelete { realm, domain, id } => object(stack, &realm, &domain, &id, false).await,
+        Command::GroupList { realm, login } => group_list(stack, &name(realm), login.as_deref()).await,
+        Command::ObjectAdd { realm, domain, id } => object(stack, &name(realm), &domain, &id, true).await,
+        Command::ObjectDelete { realm, domain, id } => object(stack, &name(realm), &domain, &id, false).await,
         Command::ObjectGrant { realm, login, domain, id, mode } => {
-            right(stack, &realm, &login, (&domain, &id), &mode, true).await
+            right(stack, &name(realm), &login, (&domain, &id), &mode, true).await
         }
         Command::ObjectRevoke { realm, login, domain, id, mode } => {
-            right(stack, &realm, &login, (&domain, &id), &mode, false).await
+            right(stack, &name(realm), &login, (&domain, &id), &mode, false).await
         }
         Command::CacheStats => Ok(cache_stats(stack)),
         Command::CacheVoid { user, group, object, realm, all, forget } => {
@@ -165,12 +174,26 @@ async fn check_password(
             asked.reply(stack, 0, row)
         }
         Ok(Verdict::Rejected(reason)) => {
-            let row =
+            let mut row =
                 json!({ "decision": "rejected", "reason": reason.as_str(), "realm": name, "login": login });
+            if let (Some(who), Some(row)) = (refused(realm, login, reason).await, row.as_object_mut()) {
+                row.insert("login".into(), who.shown().into());
+                row.insert("id".into(), id_value(who.id()));
+                row.insert("source".into(), (**who.source()).into());
+            }
             asked.reply(stack, 1, row)
         }
         Err(error) => asked.failed(stack, &error),
     })
+}
+
+/// Finds whom a rejection was about. It is a question of its own, which is not part of what the login cost;
+/// that nobody can answer it takes nothing from the rejection.
+async fn refused(realm: &Realm, login: &str, reason: Reject) -> Option<Principal> {
+    if reason == Reject::UnknownUser {
+        return None;
+    }
+    who(realm, &Ctx::new(), login).await.ok().flatten()
 }
 
 /// Finds who a login is; nothing for one that nobody has, or could have.
@@ -435,13 +458,16 @@ async fn user_import(stack: &Stack, name: &str, file: &Secret) -> Result<Reply> 
         .map_err(|_| Error::new(ErrorKind::Invalid, "the password file is not UTF-8"))?;
     // Every line is checked before the first is written.
     let mut users = Vec::new();
-    let mut warnings = Vec::new();
+    let mut warnings = BTreeMap::new();
     for (typed, hash) in auth_store_file::parse_htpasswd(text).map_err(invalid)? {
         let about =
             |error: Error| Error::new(ErrorKind::Invalid, error.message().to_owned()).with("login", &typed);
         let login = Login::parse(realm.id(), &typed).map_err(about)?;
         let (hash, warning) = ready_hash(stack, hash.as_str().to_owned(), hash.scheme()).map_err(about)?;
-        warnings.extend(warning.map(|warning| format!("{}: {warning}", login.as_str())));
+        if let Some(warning) = warning {
+            let (users, _) = warnings.entry(warning).or_insert_with(|| (0_u64, login.as_str().to_owned()));
+            *users += 1;
+        }
         users.push(NewUser { login, hash: Some(hash), groups: Vec::new() });
     }
     let (mut added, mut present) = (0_u64, Vec::new());
@@ -452,6 +478,12 @@ async fn user_import(stack: &Stack, name: &str, file: &Secret) -> Result<Reply> 
             Change::Unchanged | Change::NotFound => present.push(user.login.as_str()),
         }
     }
+    // A warning often goes for most of a file.
+    let warnings = warnings.iter().map(|(warning, (users, first))| match users {
+        1 => format!("{warning} (user {first})"),
+        _ => format!("{warning} ({users} users, the first is {first})"),
+    });
+    let warnings: Vec<String> = warnings.collect();
     let row = json!({ "realm": name, "added": added, "exists": present, "warnings": warnings });
     Ok(Reply::one(u8::from(added == 0 && !present.is_empty()), row))
 }
@@ -538,7 +570,18 @@ fn cache_stats(stack: &Stack) -> Reply {
             "max_age_ms": u64::try_from(stats.max_age.as_millis()).unwrap_or(u64::MAX),
         })
     });
-    Reply::list(rows.collect())
+    let mut rows: Vec<Value> = rows.collect();
+    let config = stack.config();
+    if config.cache.kind != "none" && config.password.memo > 0 {
+        rows.extend(stack.memos().iter().map(|memo| {
+            let stats = &memo.stats;
+            json!({
+                "realm": &*memo.realm, "source": &*memo.source, "cache": "memo", "kind": "memo",
+                "hits": stats.memo_hits, "entries": stats.memo_entries, "capacity": config.password.memo,
+            })
+        }));
+    }
+    Reply::list(rows)
 }
 
 /// What the caches shall ask again, or forget.
@@ -551,7 +594,7 @@ struct About {
 }
 
 fn void(stack: &Stack, about: &About, forget: bool) -> Result<Reply> {
-    let name = about.realm.as_deref().unwrap_or("default");
+    let name = about.realm.as_deref().unwrap_or(&stack.config().server.realm);
     let apply = |subject: &Subject<'_>| if forget { stack.flush(subject) } else { stack.expire(subject) };
     let mut done = Vec::new();
     // Everything is checked before the first is done.
@@ -596,7 +639,7 @@ fn void(stack: &Stack, about: &About, forget: bool) -> Result<Reply> {
 }
 
 async fn sources(stack: &Stack, probe: bool) -> Reply {
-    let reports = if probe { stack.probe().await } else { stack.sources() };
+    let reports = if probe { stack.probe().await } else { stack.sources_now().await };
     let all_up = reports.iter().all(auth_stack::SourceReport::is_up);
     let rows = reports.iter().map(|report| {
         let health = &report.health;
@@ -605,7 +648,7 @@ async fn sources(stack: &Stack, probe: bool) -> Reply {
             "source": report.name, "kind": report.kind, "used": report.used,
             "state": if report.is_up() { if health.up.is_some() { "up" } else { "not asked yet" } } else { "down" },
             "since": health.since.map(unix),
-            "last_error": error.map(ToString::to_string),
+            "last_error": error.map(told),
             "last_error_at": health.last_error.as_ref().map(|(time, _)| unix(*time)),
             "questions": health.questions, "errors": health.errors, "time_us": micros(health.time),
         })

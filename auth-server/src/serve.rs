@@ -46,6 +46,7 @@ pub(crate) async fn serve(stack: Stack) -> Result<()> {
     }
     let mut terminate = on_signal(SignalKind::terminate())?;
     let mut interrupt = on_signal(SignalKind::interrupt())?;
+    let mut hangup = on_signal(SignalKind::hangup())?;
 
     let credentials = first_user(&stack).await?;
     let realms = Arc::new(Realms(Arc::clone(&stack)));
@@ -59,9 +60,14 @@ pub(crate) async fn serve(stack: Stack) -> Result<()> {
     if let Some(password) = credentials {
         greet(&address.to_string(), &password);
     }
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            Some(()) = hangup.recv() => {
+                tracing::warn!("SIGHUP: a restart is needed to read the configuration again");
+            }
+        }
     }
     tracing::info!("stopping");
     let _ = stop.send(true);
@@ -74,6 +80,15 @@ pub(crate) async fn serve(stack: Stack) -> Result<()> {
 pub(crate) fn front(stack: &Stack) -> Result<FrontConfig> {
     let config = &stack.config().server;
     let wrong = |path: &[&str], error: &Error| stack.origins().wrong(path, error.message());
+    if stack.realm(&config.realm).is_none() {
+        let known: Vec<&str> = stack.realms().map(|realm| realm.id().name()).collect();
+        let message = format!(
+            "no realm is called `{}`: say which one is meant where none is named; known: {}",
+            config.realm,
+            known.join(", ")
+        );
+        return Err(stack.origins().wrong(&["server", "realm"], &message));
+    }
     let mut front = FrontConfig::new(&config.realm).with_limit(config.limit.0);
     for (host, realm) in &config.hosts {
         let path = ["server", "hosts", host.as_str()];
@@ -132,7 +147,7 @@ fn operation(stack: Arc<Stack>) -> Router {
 }
 
 async fn ready(State(stack): State<Arc<Stack>>) -> impl IntoResponse {
-    let sources = stack.sources();
+    let sources = stack.sources_now().await;
     let red = sources.iter().any(|source| source.used && !source.is_up());
     let status = if red { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     // Which sources, not why: the reasons are for the admin socket.
@@ -143,5 +158,8 @@ async fn ready(State(stack): State<Arc<Stack>>) -> impl IntoResponse {
 }
 
 async fn measured(State(stack): State<Arc<Stack>>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics::render(&stack))
+    (
+        [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
+        metrics::render(&stack, &stack.sources_now().await),
+    )
 }

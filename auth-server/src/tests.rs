@@ -40,7 +40,7 @@ async fn check(stack: &Stack, command: Command, exit: u8, fields: Value) -> Valu
 
 fn check_password(login: &str, password: &str) -> Command {
     Command::CheckPassword {
-        realm: s("default"),
+        realm: Some(s("default")),
         login: s(login),
         password: secret(password),
         explain: false,
@@ -48,13 +48,13 @@ fn check_password(login: &str, password: &str) -> Command {
 }
 
 fn check_group(login: &str, group: &str) -> Command {
-    Command::CheckGroup { realm: s("default"), login: s(login), group: s(group), explain: false }
+    Command::CheckGroup { realm: Some(s("default")), login: s(login), group: s(group), explain: false }
 }
 
 fn check_object(login: &str, domain: &str, id: &str, mode: Option<&str>) -> Command {
     let mode = mode.map(str::to_owned);
     Command::CheckObject {
-        realm: s("default"),
+        realm: Some(s("default")),
         login: s(login),
         domain: s(domain),
         id: s(id),
@@ -65,7 +65,7 @@ fn check_object(login: &str, domain: &str, id: &str, mode: Option<&str>) -> Comm
 
 fn add(login: &str, groups: &[&str], credential: Credential) -> Command {
     let groups = groups.iter().map(|group| s(group)).collect();
-    Command::UserAdd { realm: s("default"), login: s(login), groups, credential }
+    Command::UserAdd { realm: Some(s("default")), login: s(login), groups, credential }
 }
 
 fn ready(hash: &str, scheme: Option<&str>) -> Credential {
@@ -75,7 +75,7 @@ fn ready(hash: &str, scheme: Option<&str>) -> Credential {
 #[tokio::test]
 async fn users_come_change_and_go() {
     let stack = stack(MANAGED).await;
-    let (realm, calvin) = (|| s("default"), || s("calvin"));
+    let (realm, calvin) = (|| Some(s("default")), || s("calvin"));
     let added = json!({ "realm": "default", "login": "calvin", "groups": ["staff"], "changed": true });
     check(&stack, add("Calvin", &["staff"], ready(HASH, None)), 0, added).await;
     check(&stack, add("calvin", &[], ready(HASH, None)), 1, json!({ "reason": "exists" })).await;
@@ -105,6 +105,10 @@ async fn users_come_change_and_go() {
     check(&stack, passwd("short"), 2, json!({ "error": "invalid" })).await;
     check(&stack, passwd(""), 2, json!({ "error": "invalid" })).await;
     check(&stack, passwd("transmogrifier"), 0, json!({ "changed": true })).await;
+    let known = json!({ "reason": "bad_password", "login": "calvin", "id": 1, "source": "local" });
+    check(&stack, check_password("CALVIN", "hobbes"), 1, known).await;
+    let row = check(&stack, check_password("nobody", "x"), 1, json!({ "login": "nobody" })).await;
+    assert!(row.get("id").is_none() && row.get("source").is_none(), "{row}");
     check(&stack, check_password("calvin", "hobbes"), 1, json!({ "reason": "bad_password" })).await;
     check(&stack, check_password("calvin", "transmogrifier"), 0, json!({})).await;
 
@@ -145,20 +149,25 @@ async fn wrong_use_is_told_from_a_no() {
         add("calvin", &[], Credential::Password(secret(""))),
         add("calvin", &[], Credential::Password(secret("seven77"))),
         add("calvin", &[], Credential::Hash { hash: Secret::new(vec![0xff]), scheme: None }),
-        Command::UserList { realm: s("nowhere") },
-        Command::CheckPassword { realm: s("nowhere"), login: s("a"), password: secret("b"), explain: true },
+        Command::UserList { realm: Some(s("nowhere")) },
+        Command::CheckPassword {
+            realm: Some(s("nowhere")),
+            login: s("a"),
+            password: secret("b"),
+            explain: true,
+        },
         check_object("calvin", "planet", "1", None),
         check_object("calvin", "", "1", None),
-        Command::GroupAdd { realm: s("default"), login: s("calvin"), group: s("") },
+        Command::GroupAdd { realm: Some(s("default")), login: s("calvin"), group: s("") },
         Command::ObjectGrant {
-            realm: s("default"),
+            realm: Some(s("default")),
             login: s("calvin"),
             domain: s("doc"),
             id: s("1"),
             mode: s(""),
         },
-        Command::UserImport { realm: s("default"), file: secret("calvin\n") },
-        Command::UserImport { realm: s("default"), file: Secret::new(vec![0xff]) },
+        Command::UserImport { realm: Some(s("default")), file: secret("calvin\n") },
+        Command::UserImport { realm: Some(s("default")), file: Secret::new(vec![0xff]) },
         Command::CacheVoid {
             user: None,
             group: None,
@@ -178,8 +187,11 @@ async fn wrong_use_is_told_from_a_no() {
     ] {
         check(&stack, command, 2, invalid()).await;
     }
-    check(&stack, Command::UserList { realm: s("default") }, 0, json!({})).await;
-    assert_eq!(ops::run(&stack, Command::UserList { realm: s("default") }).await.rows, [] as [Value; 0]);
+    check(&stack, Command::UserList { realm: Some(s("default")) }, 0, json!({})).await;
+    assert_eq!(
+        ops::run(&stack, Command::UserList { realm: Some(s("default")) }).await.rows,
+        [] as [Value; 0]
+    );
 }
 
 #[tokio::test]
@@ -187,7 +199,7 @@ async fn groups_and_rights_are_given_and_taken() {
     let stack = stack(MANAGED).await;
     check(&stack, add("calvin", &[], ready(HASH, None)), 0, json!({})).await;
     let group = |add: bool, login: &str| {
-        let (realm, login, group) = (s("default"), s(login), s("staff"));
+        let (realm, login, group) = (Some(s("default")), s(login), s("staff"));
         if add {
             Command::GroupAdd { realm, login, group }
         } else {
@@ -207,8 +219,10 @@ async fn groups_and_rights_are_given_and_taken() {
     check(&stack, group(true, "calvin"), 0, json!({ "changed": true })).await;
     check(&stack, group(true, "calvin"), 0, json!({ "changed": false })).await;
     check(&stack, check_group("CALVIN", "staff"), 0, json!({ "decision": "member" })).await;
-    let list =
-        |login: Option<&str>| Command::GroupList { realm: s("default"), login: login.map(str::to_owned) };
+    let list = |login: Option<&str>| Command::GroupList {
+        realm: Some(s("default")),
+        login: login.map(str::to_owned),
+    };
     check(&stack, list(None), 0, json!({ "group": "staff" })).await;
     check(&stack, list(Some("calvin")), 0, json!({ "group": "staff" })).await;
     check(&stack, list(Some("nobody")), 1, json!({ "reason": "unknown_user" })).await;
@@ -216,7 +230,7 @@ async fn groups_and_rights_are_given_and_taken() {
     check(&stack, check_group("calvin", "staff"), 1, not).await;
 
     let object = |add: bool| {
-        let (realm, domain, id) = (s("default"), s("doc"), s("42"));
+        let (realm, domain, id) = (Some(s("default")), s("doc"), s("42"));
         if add {
             Command::ObjectAdd { realm, domain, id }
         } else {
@@ -224,7 +238,8 @@ async fn groups_and_rights_are_given_and_taken() {
         }
     };
     let right = |grant: bool| {
-        let (realm, login, domain, id, mode) = (s("default"), s("calvin"), s("doc"), s("42"), s("read"));
+        let (realm, login, domain, id, mode) =
+            (Some(s("default")), s("calvin"), s("doc"), s("42"), s("read"));
         if grant {
             Command::ObjectGrant { realm, login, domain, id, mode }
         } else {
@@ -258,14 +273,21 @@ async fn an_import_adds_who_is_not_there_and_warns_of_hashes_that_are_not_accept
     let file = format!(
         "calvin:{HASH}\nsusie:$apr1$TqI9WECO$LHZB2DqRlk9nObiB6vJG9.\nmoe:{{SHA}}fEqNCco3Yq9h5ZUglD3CZJT4lBs=\n"
     );
-    let import = |text: &str| Command::UserImport { realm: s("default"), file: secret(text) };
+    let import = |text: &str| Command::UserImport { realm: Some(s("default")), file: secret(text) };
     let row = check(&stack, import(&file), 0, json!({ "added": 3, "exists": [] })).await;
     let warnings = row["warnings"].as_array().unwrap();
-    assert!(warnings.len() == 1 && warnings[0].as_str().unwrap().starts_with("moe: "), "{row}");
+    assert!(warnings.len() == 1 && warnings[0].as_str().unwrap().ends_with(" (user moe)"), "{row}");
     check(&stack, check_password("calvin", "hobbes"), 0, json!({})).await;
     check(&stack, check_password("moe", "x"), 3, json!({ "error": "misconfigured" })).await;
     let again = json!({ "added": 0, "exists": ["calvin", "susie", "moe"] });
     check(&stack, import(&file), 1, again).await;
+    // One warning for all whom it is about.
+    let weak = "{SHA}fEqNCco3Yq9h5ZUglD3CZJT4lBs=";
+    let many: String = (0..100).map(|n| format!("user-{n}:{weak}\n")).collect();
+    let row = check(&stack, import(&many), 0, json!({ "added": 100 })).await;
+    let warnings = row["warnings"].as_array().unwrap();
+    assert_eq!(warnings.len(), 1, "{row}");
+    assert!(warnings[0].as_str().unwrap().ends_with(" (100 users, the first is user-0)"), "{row}");
     // Nothing of a file with a bad line.
     let bad = format!("hobbes:{HASH}\nbad login:{HASH}\n");
     check(&stack, import(&bad), 2, json!({ "error": "invalid" })).await;
@@ -284,10 +306,11 @@ async fn caches_and_sources_report_and_forget() {
     check(&stack, check_group("calvin", "staff"), 1, json!({ "cache": "miss" })).await;
     check(&stack, check_group("calvin", "staff"), 1, json!({ "cache": "hit" })).await;
     let stats = ops::run(&stack, Command::CacheStats).await;
-    assert_eq!(stats.rows.len(), 3);
-    assert!(
-        stats.rows.iter().all(|row| row["source"] == "local" && row["kind"] == "ttl" && row["hits"].is_u64())
-    );
+    let caches: Vec<_> = stats.rows.iter().map(|row| (&row["cache"], &row["kind"])).collect();
+    let each = [("accounts", "ttl"), ("groups", "ttl"), ("access", "ttl"), ("memo", "memo")];
+    assert_eq!(caches.len(), each.len());
+    assert!(caches.iter().zip(each).all(|((cache, kind), (c, k))| **cache == c && **kind == k), "{caches:?}");
+    assert!(stats.rows.iter().all(|row| row["source"] == "local" && row["hits"].is_u64()));
     let void = |user: Option<&str>, realm: Option<&str>, all, forget| Command::CacheVoid {
         user: user.map(str::to_owned),
         group: None,
@@ -315,7 +338,7 @@ async fn an_outage_is_neither_a_yes_nor_a_no_and_is_explained() {
     std::fs::write(&users, "calvin:$nobody$can$read$this\n").unwrap();
     let stack = stack(&format!("[source.office]\nkind = \"file\"\npath = '{}'\n", users.display())).await;
     let explain = Command::CheckPassword {
-        realm: s("default"),
+        realm: Some(s("default")),
         login: s("calvin"),
         password: secret("hobbes"),
         explain: true,
@@ -325,7 +348,7 @@ async fn an_outage_is_neither_a_yes_nor_a_no_and_is_explained() {
     // What can't be written is wrong use, not an outage.
     let refused = json!({ "error": "invalid" });
     check(&stack, add("susie", &[], ready(HASH, None)), 2, refused.clone()).await;
-    check(&stack, Command::UserList { realm: s("default") }, 2, refused).await;
+    check(&stack, Command::UserList { realm: Some(s("default")) }, 2, refused).await;
 }
 
 #[test]
@@ -351,14 +374,91 @@ fn errors_have_their_exit_status() {
 }
 
 #[test]
+fn causes_are_told_and_no_url_and_no_control_character_of_them() {
+    let check = |cause: &str, told: &str| {
+        let error = Error::new(ErrorKind::Misconfigured, "the database refuses the query").at("app");
+        let error = error.because(std::io::Error::other(cause.to_owned()));
+        let reply = Reply::failed(&error);
+        let text = format!("misconfigured: the database refuses the query (source app){told}");
+        assert_eq!(reply.rows[0]["message"], text);
+    };
+    check("no such column: pwhsh", ": no such column: pwhsh");
+    check("the database refuses the query", "");
+    check("a\u{1b}[2J\r\nb", ": a [2J b");
+    check("at pg://calvin:canary@host/db?password=canary it ends", ": at pg://*** it ends");
+    check(&"x".repeat(9_999), &format!(": {} ...", "x".repeat(500)));
+    let inner = Error::new(ErrorKind::Unavailable, "b").because(std::io::Error::other("c"));
+    let row = &Reply::failed(&Error::new(ErrorKind::Unavailable, "a").because(inner)).rows[0];
+    assert_eq!(row["message"], "unavailable: a: unavailable: b: c");
+}
+
+#[tokio::test]
+async fn who_names_no_realm_means_the_only_one_or_the_one_that_is_set() {
+    let source = "[password]\nargon2 = { memory_kib = 64, passes = 1 }\n[source.local]\nkind = \"sql\"\nurl = \"sqlite::memory:\"\n";
+    let realm = |name: &str| format!("[realm.{name}]\npassword = [\"local\"]\ngroups = [\"local\"]\n");
+    let add = || Command::UserAdd {
+        realm: None,
+        login: s("calvin"),
+        groups: vec![s("staff")],
+        credential: ready(HASH, None),
+    };
+    let ask = || Command::CheckGroup { realm: None, login: s("calvin"), group: s("staff"), explain: false };
+    let flush = || Command::CacheVoid {
+        user: Some(s("calvin")),
+        group: None,
+        object: None,
+        realm: None,
+        all: false,
+        forget: true,
+    };
+    let only = format!("{source}{}", realm("people"));
+    let set = format!("{source}{}{}[server]\nrealm = \"people\"\n", realm("people"), realm("others"));
+    for text in [only, set] {
+        let stack = stack(&text).await;
+        check(&stack, add(), 0, json!({ "realm": "people" })).await;
+        check(&stack, ask(), 0, json!({ "realm": "people", "decision": "member" })).await;
+        check(&stack, flush(), 0, json!({ "realm": "people" })).await;
+        serve::front(&stack).unwrap();
+    }
+    let stack = stack(&format!("{source}{}{}", realm("people"), realm("others"))).await;
+    check(&stack, ask(), 2, json!({ "error": "invalid" })).await;
+    let error = serve::front(&stack).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Misconfigured);
+    let message = "server.realm: no realm is called `default`: say which one is meant where none is named; known: \
+                   others, people";
+    assert!(error.message().ends_with(message), "{error}");
+}
+
+#[tokio::test]
+async fn a_data_folder_whose_name_is_too_long_for_a_socket_is_refused_with_the_length_that_it_may_have() {
+    let folder = tempfile::tempdir().unwrap();
+    let named = |length: usize| {
+        let room = length - folder.path().as_os_str().len() - 1;
+        let path = folder.path().join("x".repeat(room));
+        std::fs::create_dir(&path).unwrap();
+        path
+    };
+    let fits = named(96);
+    let held = admin::listen(&fits).unwrap();
+    assert!(admin::connect(&fits).await.unwrap().is_some());
+    drop(held);
+    let message =
+        "the name of the data folder has 97 bytes; for the admin socket in it there may be 96 at most";
+    let long = named(97);
+    for error in [admin::listen(&long).unwrap_err(), admin::connect(&long).await.unwrap_err()] {
+        assert_eq!((error.kind(), error.message()), (ErrorKind::Misconfigured, message));
+    }
+}
+
+#[test]
 fn commands_cross_the_socket_whole_and_show_no_secret() {
     let hash = "$2b$04$canarycanarycanarycanu";
     for command in [
         check_password("calvin", "canary"),
         add("calvin", &["a"], Credential::Password(secret("canary"))),
         add("calvin", &[], ready(hash, Some("bcrypt"))),
-        Command::UserPasswd { realm: s("r"), login: s("l"), password: secret("canary\0\u{ff}") },
-        Command::UserImport { realm: s("r"), file: secret("calvin:canary") },
+        Command::UserPasswd { realm: Some(s("r")), login: s("l"), password: secret("canary\0\u{ff}") },
+        Command::UserImport { realm: Some(s("r")), file: secret("calvin:canary") },
         Command::CacheStats,
     ] {
         let shown = format!("{command:?}");
@@ -379,7 +479,8 @@ fn commands_cross_the_socket_whole_and_show_no_secret() {
 fn only_questions_may_be_asked_beside_a_running_server() {
     assert!(!check_password("a", "b").changes() && !Command::Sources { probe: true }.changes());
     assert!(add("a", &[], ready(HASH, None)).changes());
-    assert!(Command::UserImport { realm: s("r"), file: secret("") }.changes());
+    assert!(Command::UserImport { realm: Some(s("r")), file: secret("") }.changes());
+    assert!(Command::CacheStats.needs_server() && !Command::Sources { probe: true }.needs_server());
 }
 
 #[test]
@@ -407,7 +508,7 @@ async fn the_metrics_are_well_formed() {
     check(&stack, add("calvin", &[], ready(HASH, None)), 0, json!({})).await;
     check(&stack, check_password("calvin", "hobbes"), 0, json!({})).await;
     check(&stack, check_password("secretive", "x"), 1, json!({})).await;
-    let page = metrics::render(&stack);
+    let page = metrics::render(&stack, &stack.sources_now().await);
     let mut kinds = std::collections::BTreeMap::new();
     let mut family = "";
     for line in page.lines() {
@@ -444,6 +545,11 @@ async fn the_metrics_are_well_formed() {
         "gatepost_logins_total{realm=\"default\",outcome=\"unknown_user\"} 1",
         "gatepost_source_up{source=\"local\"} 1",
         "gatepost_hash_pads_total 1",
+        "gatepost_hash_skipped_total 0",
+        "gatepost_memo_hits_total{realm=\"default\",source=\"local\"} 0",
+        "gatepost_memo_entries{realm=\"default\",source=\"local\"} 0",
+        "gatepost_hash_upgrades_total{realm=\"default\",source=\"local\"} 1",
+        "gatepost_hash_upgrade_failures_total{realm=\"default\",source=\"local\"} 0",
     ] {
         assert!(page.lines().any(|line| line == sample), "{sample} is not in {page}");
     }
