@@ -26,7 +26,7 @@ pub fn skipped(server: &str) -> bool {
 /// An nginx that runs without rights, in a folder of its own. Dropping it stops it.
 ///
 /// It has one site for every demand; behind each is an application that answers
-/// `Remote-User|Remote-Groups`, as it heard them.
+/// `Remote-User|Remote-Groups`, as it heard them; at `/all` it adds `|Remote-Realm|Remote-Name|Remote-Email`.
 #[derive(Debug)]
 pub struct Nginx {
     child: Option<Child>,
@@ -93,7 +93,9 @@ impl Nginx {
              client_body_temp_path {path}/b; proxy_temp_path {path}/p; fastcgi_temp_path {path}/f;\n\
              uwsgi_temp_path {path}/u; scgi_temp_path {path}/s; default_type text/plain;\n\
              server {{ listen unix:{path}/app.sock; location / {{\n\
-             return 200 \"$http_remote_user|$http_remote_groups\"; }} }}\n"
+             return 200 \"$http_remote_user|$http_remote_groups\"; }}\n\
+             location = /all {{ return 200 \"$http_remote_user|$http_remote_groups|$http_remote_realm|\
+             $http_remote_name|$http_remote_email\"; }} }}\n"
         );
         for (n, address) in sites.iter().enumerate() {
             config += &format!("server {{ listen {address}; root {path}/files;\n{}\n}}\n", site(&path, n));

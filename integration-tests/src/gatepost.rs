@@ -355,6 +355,13 @@ impl Server {
         }
     }
 
+    /// Sends it SIGHUP.
+    pub fn hang_up(&self) {
+        if let Some(child) = &self.child {
+            process::hang_up(child);
+        }
+    }
+
     /// Stops it, and returns how long that took.
     ///
     /// # Panics

@@ -59,9 +59,18 @@ pub(crate) fn path() -> String {
 
 /// Sends SIGTERM.
 pub(crate) fn terminate(child: &Child) {
+    send(child, Signal::TERM);
+}
+
+/// Sends SIGHUP.
+pub(crate) fn hang_up(child: &Child) {
+    send(child, Signal::HUP);
+}
+
+fn send(child: &Child, signal: Signal) {
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a process has an id");
     // A process that has ended can't be told to.
-    let _ = kill_process(pid, Signal::TERM);
+    let _ = kill_process(pid, signal);
 }
 
 /// Waits for a process to end, and kills it if it does not.

@@ -139,18 +139,98 @@ fn a_life(gatepost: &Gatepost) {
     check("user delete calvin", "", 1, json!({"reason": "unknown_user"}));
     check("check group calvin staff", "", 1, json!({"reason": "unknown_user"}));
 
-    check("cache flush --all", "", 0, json!({"flushed": ["all"]}));
-    check("cache expire --user susie --realm default", "", 0, json!({"expired": ["user"]}));
-    check("cache flush --user susie --realm other", "", 2, json!({"error": "invalid"}));
-    check("cache flush --object doc", "", 2, json!({"error": "invalid"}));
-    let kinds: Vec<_> = list("cache stats").into_iter().map(|row| row["cache"].clone()).collect();
-    assert_eq!(kinds, ["accounts", "groups", "access"]);
     check("sources", "", 0, json!({"source": "local", "kind": "sql", "used": true}));
 }
 
 #[test]
 fn a_life_without_a_server() {
     a_life(&Gatepost::new());
+}
+
+#[test]
+fn caches_are_those_of_a_running_server() {
+    let gatepost = Gatepost::new();
+    for line in ["cache flush --all", "cache expire --user susie", "cache stats", "cache stats --local"] {
+        let row = check(&gatepost, line, "", 3, json!({"error": "unavailable"}));
+        let told = format!("unavailable: no server runs on {}", gatepost.data().display());
+        assert_eq!(row["message"], told, "{line}");
+    }
+    assert!(!gatepost.data().exists(), "nothing was made");
+    let _server = gatepost.serve();
+    let check = |line: &str, exit, fields| check(&gatepost, line, "", exit, fields);
+    check("cache flush --all", 0, json!({"flushed": ["all"]}));
+    check("cache expire --user susie --realm default", 0, json!({"expired": ["user"]}));
+    check("cache flush --user susie --realm other", 2, json!({"error": "invalid"}));
+    check("cache flush --object doc", 2, json!({"error": "invalid"}));
+    check("cache flush --all --local", 2, json!({"error": "invalid"}));
+    check("cache stats --local", 2, json!({"error": "invalid"}));
+    let rows = gatepost.run(&["cache", "stats", "--json"]).expect(0).rows();
+    let kinds: Vec<_> = rows.iter().map(|row| row["cache"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["accounts", "groups", "access", "memo"]);
+}
+
+#[test]
+fn a_realm_of_any_name_is_the_one_that_is_meant_if_it_is_the_only_one() {
+    let gatepost = Gatepost::with_config(
+        "[source.app]\nkind = \"sql\"\nurl = \"sqlite:FOLDER/app.db\"\n[realm.people]\npassword = [\"app\"]\ngroups = [\"app\"]\n",
+    );
+    for served in [false, true] {
+        let server = served.then(|| gatepost.serve());
+        let login = if served { "susie" } else { "calvin" };
+        gatepost.must(&["user", "add", login, "--group", "staff"], RIGHT.as_bytes());
+        let meant = json!({"decision": "member", "realm": "people"});
+        check(&gatepost, &format!("check group {login} staff"), "", 0, meant.clone());
+        check(&gatepost, &format!("check group {login} staff --realm people"), "", 0, meant);
+        check(
+            &gatepost,
+            &format!("check group {login} staff --realm default"),
+            "",
+            2,
+            json!({"error": "invalid"}),
+        );
+        if let Some(server) = server {
+            let response = server.login("/auth/nginx", login, RIGHT);
+            assert_eq!((response.status, response.header("remote-realm")), (200, Some("people")));
+            check(&gatepost, "cache flush --user susie", "", 0, json!({"realm": "people"}));
+        }
+    }
+    let several =
+        Gatepost::with_config("[realm.a]\npassword = [\"local\"]\n[realm.b]\npassword = [\"local\"]\n");
+    refused(&several, &["serve"], &["server.realm: no realm is called `default`", "known: a, b"]);
+    refused(&several, &["config", "check"], &["server.realm"]);
+}
+
+#[test]
+fn a_data_folder_with_too_long_a_name_is_refused() {
+    let gatepost = Gatepost::new();
+    let long = gatepost.path(&"x".repeat(100));
+    let vars = [("GATEPOST_DATA", long.to_str().unwrap())];
+    for args in [&["serve"][..], &["user", "list"], &["cache", "stats"]] {
+        let done = gatepost.run_in(args, &vars).expect(2);
+        assert!(
+            done.stderr.contains("for the admin socket in it there may be 96 at most"),
+            "{}",
+            done.stderr
+        );
+    }
+}
+
+#[test]
+fn a_configuration_or_a_secret_that_anybody_may_write_is_refused() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let gatepost = Gatepost::with_config("[source.app]\nkind = \"sql\"\nurl = { file = \"FOLDER/url\" }\n");
+    gatepost.write("url", "sqlite::memory:\n");
+    gatepost.must(&["config", "check"], b"");
+    for name in ["url", "gatepost.toml"] {
+        let set = |mode| {
+            let mode = std::fs::Permissions::from_mode(mode);
+            std::fs::set_permissions(gatepost.path(name), mode).unwrap();
+        };
+        set(0o646);
+        refused(&gatepost, &["config", "check"], &[name, "anybody may write this file"]);
+        refused(&gatepost, &["serve"], &[name, "anybody may write this file"]);
+        set(0o644);
+    }
 }
 
 #[test]
@@ -321,7 +401,10 @@ fn a_query_that_the_database_refuses_is_a_wrong_configuration() {
     good.must(&["config", "check", "--probe"], b"");
     let bad = Gatepost::with_config(&config.replace("FROM person", "FROM persons"));
     world_tables(&bad.path("app.db"));
-    refused(&bad, &["config", "check"], &["app", "query account"]);
+    let words = ["gatepost.toml:1: source.app: ", "query account", "no such table: persons"];
+    refused(&bad, &["config", "check"], &words);
+    let row = bad.json(&["config", "check"], b"", 2);
+    assert!(row["message"].as_str().unwrap().contains("no such table: persons"), "{row}");
 }
 
 #[test]

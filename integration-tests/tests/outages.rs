@@ -7,7 +7,7 @@
 )]
 
 use integration_tests::{
-    Gatepost, Nginx, WORLD_QUERIES, break_file, restore_file, skipped, world_tables, world_toml,
+    Gatepost, Nginx, WORLD_QUERIES, break_file, restore_file, skipped, until, world_tables, world_toml,
 };
 use serde_json::Value;
 
@@ -77,6 +77,20 @@ fn a_broken_database_is_no_answer_and_a_mended_one_is_one_again() {
     assert_eq!(state().0, "up");
     assert_eq!(gatepost.json(&["check", "password", "calvin"], RIGHT.as_bytes(), 0)["decision"], "accepted");
     assert!(server.get("/metrics").body.contains("gatepost_source_up{source=\"app\"} 1"));
+}
+
+#[test]
+fn a_source_is_seen_to_be_gone_and_back_though_nobody_logs_in() {
+    let gatepost = over_tables();
+    let server = gatepost.serve();
+    let ready = |status| until(|| server.get("/readyz").status == status, "nobody but the balancer asks");
+    ready(200);
+    let contents = break_file(&gatepost.path("app.db"));
+    ready(503);
+    restore_file(&gatepost.path("app.db"), &contents);
+    ready(200);
+    assert_eq!(gatepost.json(&["sources"], b"", 0)["state"], "up");
+    assert!(server.get("/metrics").body.contains("gatepost_source_questions_total{source=\"app\"} 0"));
 }
 
 #[test]

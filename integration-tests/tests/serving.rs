@@ -258,18 +258,75 @@ fn the_application_hears_of_nobody_but_whom_gatepost_names() {
     let nginx = Nginx::start(&gatepost, &server, &[""]);
     let forged = |login: &str, password: &str| {
         let credentials = basic(login, password.as_bytes());
-        let headers = [
-            ("Authorization", credentials.as_str()),
-            ("Remote-User", "admin"),
-            ("Remote-Groups", "admin"),
-            ("remote_user", "admin"),
-        ];
-        nginx.get(0, "/", &headers)
+        let mut headers = FORGED.to_vec();
+        headers.push(("Authorization", &credentials));
+        nginx.get(0, "/all", &headers)
     };
-    assert_eq!(forged("calvin", RIGHT).body, "calvin|");
-    assert_eq!(forged("zo\u{e9}", "p\u{e4}ssw\u{f6}rd").body, "zo%C3%A9|a%2Cb,staff");
+    assert_eq!(forged("calvin", RIGHT).body, "calvin||default||");
+    assert_eq!(forged("zo\u{e9}", "p\u{e4}ssw\u{f6}rd").body, "zo%C3%A9|a%2Cb,staff|default||");
     assert_eq!(forged("calvin", "wrong").status, 401);
     assert_eq!(nginx.get(0, "/", &[("Remote-User", "admin")]).status, 401);
+}
+
+/// What a client says to pass for somebody else, in every spelling that a proxy may take for the same.
+const FORGED: [(&str, &str); 8] = [
+    ("Remote-User", "admin"),
+    ("Remote-Groups", "admin"),
+    ("Remote-Realm", "admin"),
+    ("Remote-Name", "admin"),
+    ("Remote-Email", "admin@example.com"),
+    ("remote_user", "admin"),
+    ("REMOTE-USER", "admin"),
+    ("remote-email", "admin@example.com"),
+];
+
+#[test]
+fn no_client_chooses_its_realm_behind_nginx_but_by_the_site_it_asks() {
+    if skipped("nginx") {
+        return;
+    }
+    let config = "[source.inside]\nkind = \"sql\"\nurl = \"sqlite:FOLDER/inside.db\"\n\
+                  [source.outside]\nkind = \"sql\"\nurl = \"sqlite:FOLDER/outside.db\"\n\
+                  [realm.inside]\npassword = [\"inside\"]\n[realm.outside]\npassword = [\"outside\"]\n\
+                  [server]\nrealm = \"inside\"\nhosts = { \"outside.example\" = \"outside\" }\n\
+                  trusted_proxies = [\"127.0.0.1\"]\n";
+    let gatepost = Gatepost::with_config(config);
+    gatepost.must(&["user", "add", "calvin"], RIGHT.as_bytes());
+    gatepost.must(&["user", "add", "calvin", "--realm", "outside"], b"only outside");
+    let server = gatepost.serve();
+    // From a trusted proxy the header counts.
+    let direct = |password: &str| {
+        let credentials = basic("calvin", password.as_bytes());
+        let headers = [("Authorization", credentials.as_str()), ("X-Forwarded-Host", "outside.example")];
+        get(server.address(), "/auth/nginx", &headers).status
+    };
+    assert_eq!((direct("only outside"), direct(RIGHT)), (200, 401));
+    let nginx = Nginx::start(&gatepost, &server, &[""]);
+    let forged = |password: &str| {
+        let credentials = basic("calvin", password.as_bytes());
+        let mut headers = FORGED.to_vec();
+        headers.extend([
+            ("Authorization", credentials.as_str()),
+            ("X-Forwarded-Host", "outside.example"),
+            ("x-forwarded-host", "outside.example"),
+            ("X_Forwarded_Host", "outside.example"),
+            ("Forwarded", "host=outside.example"),
+            ("X-Original-Host", "outside.example"),
+        ]);
+        nginx.get(0, "/all", &headers)
+    };
+    assert_eq!(forged("only outside").status, 401);
+    assert_eq!(forged(RIGHT).body, "calvin||inside||");
+}
+
+#[test]
+fn a_hangup_ends_nothing_and_is_told() {
+    let gatepost = Gatepost::new();
+    let server = gatepost.serve();
+    server.hang_up();
+    until(|| server.logged().contains("a restart is needed"), "the log says what to do");
+    assert_eq!(server.get("/livez").status, 200);
+    server.stop();
 }
 
 #[test]
