@@ -79,7 +79,7 @@ async fn the_stored_text_of_a_hash_is_not_its_password() {
     let clock = ManualClock::new();
     let preferred = Preferred::Argon2id { memory_kib: 8, passes: 1, lanes: 1 };
     let policy = Policy { preferred, accept_weak: AcceptWeak::All, ..Policy::default() };
-    let hasher = Hasher::new(HasherConfig::default(), policy, clock.clone()).unwrap();
+    let hasher = Hasher::new(HasherConfig::default(), policy, Arc::<ManualClock>::clone(&clock)).unwrap();
     let memo = MemoConfig::default();
     let hashed = Hashed::new(Arc::new(store), Arc::new(hasher), memo, Arc::default(), clock).unwrap();
     for (number, (scheme, hash)) in hashes.iter().enumerate() {
