@@ -61,7 +61,10 @@ pub fn check_name(what: &'static str, name: &str) -> Result<()> {
     } else {
         return Ok(());
     };
-    Err(Error::new(ErrorKind::Invalid, format!("the name of a {what} {fault}")))
+    Err(Error::new(
+        ErrorKind::Invalid,
+        format!("the name of {} {what} {fault}", if what == "object" { "an" } else { "a" }),
+    ))
 }
 
 /// A realm's name and its rule for logins. Cheap to clone.

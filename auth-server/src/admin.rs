@@ -124,9 +124,12 @@ async fn command(State(stack): State<Arc<Stack>>, Json(command): Json<Command>) 
 ///
 /// # Errors
 /// [`Misconfigured`](ErrorKind::Misconfigured) if others may write to the folder: it would not be known who
-/// gets to see the passwords, or if its name is too long. [`Unavailable`](ErrorKind::Unavailable) if there is a server that can't be reached.
+/// gets to see the passwords. [`Unavailable`](ErrorKind::Unavailable) if there is a server that can't be reached.
 pub(crate) async fn connect(data: &Path) -> Result<Option<UnixStream>> {
-    check_length(data)?;
+    // Where no server can listen, none does.
+    if check_length(data).is_err() {
+        return Ok(None);
+    }
     let path = socket(data);
     match std::fs::symlink_metadata(&path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),

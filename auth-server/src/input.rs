@@ -22,7 +22,10 @@ pub(crate) fn password(new: bool) -> Result<Secret> {
         return rpassword::prompt_password(prompt).map(|text| Secret::new(text.into_bytes())).map_err(failed);
     }
     let mut bytes = Zeroizing::new(Vec::with_capacity(4096));
-    std::io::stdin().lock().take(MAX_PASSWORD).read_to_end(&mut bytes).map_err(failed)?;
+    std::io::stdin().lock().take(MAX_PASSWORD + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if u64::try_from(bytes.len()).is_ok_and(|length| length > MAX_PASSWORD) {
+        return Err(Error::new(ErrorKind::Invalid, "the password is longer than 64 KiB"));
+    }
     if bytes.last() == Some(&b'\n') {
         bytes.pop();
         if bytes.last() == Some(&b'\r') {

@@ -31,7 +31,10 @@ const USAGE: u8 = 2;
 const UNKNOWN: u8 = 3;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return misused(&error),
+    };
     let quiet = if matches!(cli.command, Verb::Serve) { "info" } else { "error" };
     let filter = match log_filter(quiet) {
         Ok(filter) => filter,
@@ -48,11 +51,29 @@ fn main() -> ExitCode {
         _ => tokio::runtime::Builder::new_current_thread().enable_all().build(),
     };
     let reply = match runtime {
-        Ok(runtime) => runtime.block_on(run(&cli)).unwrap_or_else(|error| refused(&error)),
+        Ok(runtime) => {
+            let reply = runtime.block_on(run(&cli)).unwrap_or_else(|error| refused(&error));
+            // A file system that hangs may hold a thread for good: do not wait for it.
+            runtime.shutdown_background();
+            reply
+        }
         Err(error) => refused(&Error::new(ErrorKind::Internal, "can't start").because(error)),
     };
     output::print(&reply, cli.json);
     ExitCode::from(reply.exit)
+}
+
+/// Tells how a command is used; as JSON for whoever asked for that.
+fn misused(error: &clap::Error) -> ExitCode {
+    let wrong = error.use_stderr();
+    if wrong && std::env::args_os().any(|arg| arg == "--json") {
+        let message = error.to_string();
+        let message = message.lines().next().unwrap_or_default().to_owned();
+        output::print(&refused(&Error::new(ErrorKind::Invalid, message)), true);
+    } else {
+        let _ = error.print();
+    }
+    ExitCode::from(if wrong { USAGE } else { 0 })
 }
 
 /// What is logged: what the environment says, or else what `quiet` does.
@@ -84,6 +105,16 @@ fn builder(cli: &Cli) -> Builder {
     }
 }
 
+/// The builder of a command that composes a stack of its own: where a server runs, it makes no store.
+async fn beside_a_server(cli: &Cli) -> Result<Builder> {
+    let builder = builder(cli);
+    let server = match builder.data_folder() {
+        Ok(data) => admin::connect(&data).await?,
+        Err(_) => None,
+    };
+    Ok(if server.is_some() { builder.without_making_a_store() } else { builder })
+}
+
 async fn run(cli: &Cli) -> Result<Reply> {
     let nothing = Reply { exit: 0, rows: Vec::new() };
     match &cli.command {
@@ -103,11 +134,15 @@ async fn run(cli: &Cli) -> Result<Reply> {
         }
         Verb::Print(what) => {
             let (_, config) = builder(cli).load()?;
-            output::line(&print::snippet(*what, &config));
+            let snippet = print::snippet(*what, &config);
+            if cli.json {
+                return Ok(Reply::one(0, serde_json::json!({ "snippet": snippet })));
+            }
+            output::line(&snippet);
             Ok(nothing)
         }
         Verb::Config(ConfigVerb::Show) => {
-            let stack = builder(cli).build().await?;
+            let stack = beside_a_server(cli).await?.build().await?;
             if cli.json {
                 let shown = stack.show_json();
                 return Ok(Reply::one(0, shown));
@@ -116,7 +151,7 @@ async fn run(cli: &Cli) -> Result<Reply> {
             Ok(nothing)
         }
         Verb::Config(ConfigVerb::Check { probe }) => {
-            let stack = builder(cli).build().await?;
+            let stack = beside_a_server(cli).await?.build().await?;
             serve::front(&stack)?;
             if *probe {
                 return Ok(ops::run(&stack, Command::Sources { probe: true }).await);
@@ -152,7 +187,7 @@ async fn run(cli: &Cli) -> Result<Reply> {
                 let message = format!("no server runs on {}", folder?.display());
                 return Err(Error::new(ErrorKind::Unavailable, message));
             }
-            let stack = builder(cli).build().await?;
+            let stack = beside_a_server(cli).await?.build().await?;
             Ok(ops::run(&stack, command).await)
         }
     }

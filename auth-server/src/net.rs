@@ -36,20 +36,28 @@ const STALLED: Duration = Duration::from_secs(15);
 
 /// Serves TCP until told to stop; then lets requests finish.
 pub(crate) async fn tcp(listener: TcpListener, router: Router, stop: watch::Receiver<bool>) {
-    let accept = || async {
-        let (stream, peer) = listener.accept().await?;
-        // Answers are small: waiting to fill a packet would only add to the time.
-        let _ = stream.set_nodelay(true);
-        Ok((stream, Some(peer)))
+    let listener = Arc::new(listener);
+    let accept = move || {
+        let listener = Arc::clone(&listener);
+        async move {
+            let (stream, peer) = listener.accept().await?;
+            // Answers are small: waiting to fill a packet would only add to the time.
+            let _ = stream.set_nodelay(true);
+            Ok((stream, Some(peer)))
+        }
     };
     serve(accept, router, stop).await;
 }
 
 /// Serves a unix socket until told to stop; then lets requests finish.
 pub(crate) async fn unix(listener: UnixListener, router: Router, stop: watch::Receiver<bool>) {
-    let accept = || async {
-        let (stream, _) = listener.accept().await?;
-        Ok((stream, None))
+    let listener = Arc::new(listener);
+    let accept = move || {
+        let listener = Arc::clone(&listener);
+        async move {
+            let (stream, _) = listener.accept().await?;
+            Ok((stream, None))
+        }
     };
     serve(accept, router, stop).await;
 }
@@ -85,6 +93,8 @@ where
             }
         }
     }
+    // From here on connections are refused, and another server may listen.
+    drop(accept);
     // Every place is free when every connection has ended.
     let all = u32::try_from(CONNECTIONS).unwrap_or(u32::MAX);
     let _ = tokio::time::timeout(GRACE, places.acquire_many(all)).await;

@@ -6,9 +6,9 @@ use std::time::{Duration, SystemTime};
 
 use auth_cache::Fenced;
 use auth_core::{
-    Access, Change, Ctx, Directory, Error, ErrorKind, Id, Lock, Login, Lookup, Member, NewUser, ObjectRef,
-    Password, Principal, Realm, Record, Reject, Result, StateChange, Step, StoredHash, Subject, UserEntry,
-    Verdict,
+    Access, CacheUse, Change, Ctx, Directory, Error, ErrorKind, Id, Lock, Login, Lookup, Member, NewUser,
+    ObjectRef, Password, Principal, Realm, Record, Reject, Result, StateChange, Step, StoredHash, Subject,
+    UserEntry, Verdict,
 };
 use auth_password::Scheme;
 use auth_stack::Stack;
@@ -108,7 +108,12 @@ impl Asked {
     fn reply(&self, stack: &Stack, exit: u8, mut row: Value) -> Reply {
         let took = stack.clock().now().since(self.began);
         if let Some(row) = row.as_object_mut() {
-            row.insert("cache".into(), self.record.cache().as_str().into());
+            // "off" means that there is no cache, not that nothing had to be asked.
+            let used = match self.record.cache() {
+                CacheUse::Off if stack.config().cache.kind != "none" => CacheUse::Miss,
+                used => used,
+            };
+            row.insert("cache".into(), used.as_str().into());
             row.insert("elapsed_us".into(), micros(took).into());
             if self.explain {
                 row.insert("hash_jobs".into(), self.record.hash_jobs().into());
@@ -598,6 +603,12 @@ fn void(stack: &Stack, about: &About, forget: bool) -> Result<Reply> {
     let apply = |subject: &Subject<'_>| if forget { stack.flush(subject) } else { stack.expire(subject) };
     let mut done = Vec::new();
     // Everything is checked before the first is done.
+    let named =
+        about.user.is_some() || about.group.is_some() || about.object.is_some() || about.realm.is_some();
+    let within = if named { Some(realm(stack, name)?.id()) } else { None };
+    if let Some(group) = &about.group {
+        auth_core::check_name("group", group)?;
+    }
     let login = match &about.user {
         Some(user) => Some(Login::parse(realm(stack, name)?.id(), user)?),
         None => None,
@@ -615,8 +626,7 @@ fn void(stack: &Stack, about: &About, forget: bool) -> Result<Reply> {
         apply(&Subject::All);
         done.push("all");
     }
-    if login.is_some() || object.is_some() || about.group.is_some() || about.realm.is_some() {
-        let id = realm(stack, name)?.id();
+    if let Some(id) = within {
         if let Some(login) = &login {
             apply(&Subject::Login(login));
             done.push("user");

@@ -445,9 +445,9 @@ async fn a_data_folder_whose_name_is_too_long_for_a_socket_is_refused_with_the_l
     let message =
         "the name of the data folder has 97 bytes; for the admin socket in it there may be 96 at most";
     let long = named(97);
-    for error in [admin::listen(&long).unwrap_err(), admin::connect(&long).await.unwrap_err()] {
-        assert_eq!((error.kind(), error.message()), (ErrorKind::Misconfigured, message));
-    }
+    let error = admin::listen(&long).unwrap_err();
+    assert_eq!((error.kind(), error.message()), (ErrorKind::Misconfigured, message));
+    assert!(admin::connect(&long).await.unwrap().is_none(), "where no server can listen, none does");
 }
 
 #[test]

@@ -46,6 +46,7 @@ pub struct Builder {
     sources: BTreeMap<String, Arc<dyn SourceKind>>,
     caches: BTreeMap<String, TableFactory>,
     quality: Option<QualityHook>,
+    makes_store: bool,
     // The first name that was registered and can't be.
     taken: Option<String>,
     // Names of the environment whose values are not UTF-8.
@@ -70,9 +71,18 @@ impl Builder {
             sources: source::built_in().into_iter().map(|(name, kind)| (name.to_owned(), kind)).collect(),
             caches: BTreeMap::new(),
             quality: None,
+            makes_store: true,
             taken: None,
             unreadable: Vec::new(),
         }
+    }
+
+    /// Opens the embedded store only if it is there, for a process beside a server that has it open: where
+    /// the file is gone, an empty one in its place would turn the outage into a "no".
+    #[must_use]
+    pub const fn without_making_a_store(mut self) -> Self {
+        self.makes_store = false;
+        self
     }
 
     /// Reads the process's environment.
@@ -227,6 +237,10 @@ impl Builder {
             data => data?,
         };
         if embedded {
+            if !self.makes_store && !self::embedded(&data).exists() {
+                let message = "the embedded store is gone, though a server runs on it";
+                return Err(Error::new(ErrorKind::Unavailable, message).with("folder", data.display()));
+            }
             data::prepare(&data)?;
             embed(&mut loaded, &data)?;
             config = loaded.config()?;

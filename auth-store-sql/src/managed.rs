@@ -21,8 +21,13 @@ pub(crate) enum Claim {
 }
 
 /// The migrations for SQLite, in order. A database has its own folder, since each has its own SQL.
-const SQLITE: &[(i64, &str, &str)] =
-    &[(1, "users, groups, rights", include_str!("../migrations/sqlite/0001_users_groups_rights.sql"))];
+const SQLITE: &[(i64, &str, &str)] = &[
+    (1, "users, groups, rights", include_str!("../migrations/sqlite/0001_users_groups_rights.sql")),
+    (2, "identity", include_str!("../migrations/sqlite/0002_identity.sql")),
+];
+
+/// Returns which store this is.
+pub(crate) const IDENTITY: &str = "SELECT id FROM gatepost_store";
 
 /// Returns the migrations for SQLite.
 pub(crate) fn migrator() -> Migrator {
@@ -104,6 +109,6 @@ mod tests {
     #[test]
     fn migrations_are_numbered_without_gaps() {
         let versions: Vec<i64> = SQLITE.iter().map(|(version, ..)| *version).collect();
-        assert_eq!(versions, (1..=1).collect::<Vec<_>>());
+        assert_eq!(versions, (1..=2).collect::<Vec<_>>());
     }
 }

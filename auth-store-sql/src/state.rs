@@ -20,6 +20,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub(crate) struct State {
     pub(crate) db: Db,
     pub(crate) schema: Schema,
+    /// Which managed store it is.
+    identity: Option<Vec<u8>>,
 }
 
 impl State {
@@ -34,8 +36,12 @@ impl State {
             Tables::Yours => Schema::yours(db.dialect(), &mut conn, &config.query, &config.object).await?,
         };
         drop(conn);
+        let identity = match tables {
+            Tables::Managed => Some(db.identity().await?),
+            Tables::Yours => None,
+        };
         db.ready();
-        Ok(Self { db, schema })
+        Ok(Self { db, schema, identity })
     }
 }
 
@@ -126,8 +132,15 @@ impl Opened {
     async fn replace(&self, old: &State) -> Result<State> {
         // The old connections end before the new ones begin: both would use the same files beside theirs.
         old.db.close().await?;
-        // Only what was ours before: an empty file in its place is an outage, and not a store without people.
-        State::open(&self.config, self.tables, Claim::Ours).await
+        // Only what was ours before: an empty file in its place is an outage, and not a store without people,
+        // and so is a store that somebody has made there since.
+        let new = State::open(&self.config, self.tables, Claim::Ours).await?;
+        if new.identity != old.identity {
+            let error =
+                unavailable("another store stands in the place of the one that was open; restart to use it");
+            return Err(error);
+        }
+        Ok(new)
     }
 }
 

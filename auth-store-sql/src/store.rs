@@ -69,7 +69,7 @@ impl SqlStore {
             }
         };
         let opened = Opened::new(config, tables, claim, Arc::clone(&clock)).await?;
-        let State { db, schema } = &*opened.peek();
+        let State { db, schema, .. } = &*opened.peek();
         let dialect = db.dialect();
         let source = info.with_capabilities(Capabilities {
             tells_unknown: schema.account.is_some(),

@@ -264,7 +264,7 @@ async fn many_that_make_one_new_database_agree_on_it() {
         for store in join_all(starts).await {
             store.unwrap().unwrap();
         }
-        assert_eq!(database.count("gatepost_migration").await, 1);
+        assert_eq!(database.count("gatepost_migration").await, 2);
     }
 }
 

@@ -261,7 +261,7 @@ async fn a_database_of_a_newer_version_is_refused() {
     assert_eq!(error.kind(), ErrorKind::Misconfigured);
     let shown = error.to_string();
     assert!(
-        shown.contains("a newer version has migrated this database (its migration 99, this build knows 1)"),
+        shown.contains("a newer version has migrated this database (its migration 99, this build knows 2)"),
         "{shown}"
     );
 }

@@ -15,7 +15,7 @@ use auth_core::{
 };
 use auth_store_sql::{SqlConfig, SqlStore};
 use auth_testkit::{ManualClock, hash, login, principal_at, realm};
-use common::{Database, connect_at, ctx, is, object_config, sidecar};
+use common::{Database, connect, connect_at, ctx, is, object_config, sidecar};
 use futures_util::future::join_all;
 use sqlx::Connection;
 
@@ -269,6 +269,22 @@ async fn an_empty_or_foreign_file_is_no_managed_store_without_people() {
         store.replace(&copy);
         store.works().await;
     }
+}
+
+#[tokio::test]
+async fn another_store_of_ours_is_not_taken_for_the_one_that_was_open() {
+    let store = managed().await;
+    let copy = store.database.copy().await;
+    let other = Database::absent();
+    drop(connect(other.config()).await.unwrap());
+    let newly_made = other.copy().await;
+    store.replace(&newly_made);
+    for _ in 0..2 {
+        store.fails(ErrorKind::Unavailable, &["another store stands in the place"]).await;
+        store.clock.advance(SECOND);
+    }
+    store.replace(&copy);
+    store.works().await;
 }
 
 #[tokio::test]

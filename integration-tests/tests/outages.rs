@@ -174,3 +174,30 @@ fn an_unreadable_stored_hash_is_a_failure_and_not_a_wrong_password() {
     assert_eq!(server.login("/auth/nginx", "calvin", RIGHT).status, 500);
     assert_eq!(gatepost.json(&["check", "password", "calvin"], RIGHT.as_bytes(), 3)["decision"], Value::Null);
 }
+
+#[test]
+fn no_command_makes_an_empty_store_under_a_running_server() {
+    let gatepost = Gatepost::new();
+    gatepost.must(&["user", "add", "calvin"], b"hobbes the tiger");
+    let server = gatepost.serve();
+    let login = || server.login("/auth/forward", "calvin", "hobbes the tiger").status;
+    assert_eq!(login(), 200);
+    let (here, away) = (gatepost.data().join("gatepost.db"), gatepost.data().join("away.db"));
+    std::fs::rename(&here, &away).unwrap();
+    gatepost.must(&["cache", "flush", "--all"], b"");
+    for args in [
+        &["config", "show"][..],
+        &["config", "check"],
+        &["check", "group", "calvin", "staff", "--local"],
+        &["check", "group", "calvin", "staff"],
+        &["user", "show", "calvin"],
+    ] {
+        let row = gatepost.json(args, b"", 3);
+        assert_eq!(row["decision"], Value::Null, "{row}");
+        assert!(!here.exists(), "{args:?} has made a store");
+    }
+    assert_eq!(login(), 503);
+    assert_eq!(server.get("/readyz").status, 503);
+    std::fs::rename(&away, &here).unwrap();
+    until(|| login() == 200, "the store answers again");
+}

@@ -107,6 +107,16 @@ impl Db {
         }
     }
 
+    /// Returns which managed store this is.
+    ///
+    /// # Errors
+    /// Any kind.
+    pub(crate) async fn identity(&self) -> Result<Vec<u8>> {
+        match self {
+            Self::Sqlite(lite) => lite.identity().await,
+        }
+    }
+
     /// Takes a connection to read with.
     ///
     /// # Errors

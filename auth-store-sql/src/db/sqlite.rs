@@ -201,6 +201,13 @@ impl Lite {
         Err(Error::new(ErrorKind::Unavailable, message).with("file", path).with("table", table))
     }
 
+    pub(super) async fn identity(&self) -> Result<Vec<u8>> {
+        let mut connection = self.read().await?;
+        let row: SqliteRow =
+            sqlx::query(managed::IDENTITY).fetch_one(&mut *connection).await.map_err(classify)?;
+        row.try_get(0).map_err(classify)
+    }
+
     /// Switches to the write-ahead log, so that readers and the writer do not wait for each other.
     async fn write_ahead(&self) -> Result<()> {
         let mut tries = 0;
