@@ -11,7 +11,9 @@ use auth_core::{
     GroupUnion, Id, Link, Linked, Lookup, Member, ObjectPerms, ObjectRef, Principal, Resolver, Result,
     SourceInfo,
 };
-use auth_testkit::{CountingSource, MemoryStore, Mode, ScriptedStore, info, object, principal_at};
+use auth_testkit::{
+    CountingSource, MemoryStore, MiscountingStore, Mode, ScriptedStore, info, object, principal_at,
+};
 use common::{KINDS, now};
 
 /// What an oracle says of everybody.
@@ -345,34 +347,11 @@ fn many_questions_are_answered_in_order_with_one_call_a_store() {
     assert!(now(router.access_many(&Ctx::new(), &calvin(), &[], None)).is_empty());
 }
 
-/// A store that answers this many items, however many it is asked for.
-#[derive(Debug)]
-struct Answers(SourceInfo, usize);
-
-#[async_trait]
-impl ObjectPerms for Answers {
-    fn source(&self) -> &SourceInfo {
-        &self.0
-    }
-    async fn access(&self, _: &Ctx, _: &Principal, _: &ObjectRef, _: Option<&str>) -> Result<Access> {
-        Ok(Access::Allow)
-    }
-    async fn access_many(
-        &self,
-        _: &Ctx,
-        _: &Principal,
-        _: &[ObjectRef],
-        _: Option<&str>,
-    ) -> Vec<Result<Access>> {
-        (0..self.1).map(|_| Ok(Access::Allow)).collect()
-    }
-}
-
 #[test]
 fn what_a_store_leaves_out_is_an_error_and_what_it_adds_is_dropped() {
     let three = [1, 2, 3].map(|id| object("doc", id));
     let ask = |items| {
-        let store: Arc<dyn ObjectPerms> = Arc::new(Answers(info("app"), items));
+        let store: Arc<dyn ObjectPerms> = Arc::new(MiscountingStore::new(info("app"), items));
         let router = DomainRouter::new([(Arc::from("doc"), store)]);
         kinds(now(router.access_many(&Ctx::new(), &calvin(), &three, None)))
     };

@@ -17,8 +17,8 @@ use auth_core::{
     Verdict, Watched,
 };
 use auth_testkit::{
-    CountingSource, ManualClock, MemoryStore, Mode, ScriptedStore, info, login, object, password,
-    principal_at, realm, realm_with,
+    CountingSource, ManualClock, MemoryStore, MiscountingStore, Mode, ScriptedStore, info, login, object,
+    password, principal_at, realm, realm_with,
 };
 use common::{Book, FINAL, Heard, Jobs, KINDS, Says, Tell, now, while_time_passes};
 
@@ -401,28 +401,8 @@ fn an_outage_of_an_oracle_is_never_a_no() {
 
 #[test]
 fn a_store_that_leaves_out_an_object_is_an_error_for_that_object() {
-    /// Answers one item of many.
-    #[derive(Debug)]
-    struct One(SourceInfo);
-    #[async_trait]
-    impl ObjectPerms for One {
-        fn source(&self) -> &SourceInfo {
-            &self.0
-        }
-        async fn access(&self, _: &Ctx, _: &Principal, _: &ObjectRef, _: Option<&str>) -> Result<Access> {
-            Ok(Access::Allow)
-        }
-        async fn access_many(
-            &self,
-            _: &Ctx,
-            _: &Principal,
-            _: &[ObjectRef],
-            _: Option<&str>,
-        ) -> Vec<Result<Access>> {
-            vec![Ok(Access::Allow)]
-        }
-    }
-    let rig = with_two(rig(|_| Arc::new(Says::new("app", Accepts))), Vec::new(), Arc::new(One(info("app"))));
+    let one = Arc::new(MiscountingStore::new(info("app"), 1));
+    let rig = with_two(rig(|_| Arc::new(Says::new("app", Accepts))), Vec::new(), one);
     let calvin = principal_at("app", "calvin", Id::from(1));
     let objects = [object("doc", 1), object("doc", 2)];
     let answers = now(rig.realm.access_many(&Ctx::new(), &calvin, &objects, None));

@@ -12,6 +12,7 @@ mod clock;
 mod counting;
 mod helpers;
 mod memory;
+mod miscounting;
 mod scripted;
 pub mod suite;
 mod world;
@@ -23,5 +24,6 @@ pub use helpers::{
     hash, info, login, object, password, principal, principal_at, realm, realm_with, require_all,
 };
 pub use memory::MemoryStore;
+pub use miscounting::MiscountingStore;
 pub use scripted::{Answer, Ask, Mode, Question, ScriptedStore};
 pub use world::{Object, Standing, User, World};

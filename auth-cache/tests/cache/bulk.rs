@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use async_trait::async_trait;
-use auth_core::{
-    Access, Ctx, ErrorKind, Freshness, ObjectPerms, ObjectRef, Principal, Result, SourceInfo, Subject,
+use auth_core::{Access, Ctx, ErrorKind, Freshness, ObjectPerms, ObjectRef, Result, Subject};
+use auth_testkit::{
+    Answer, CountingSource, MemoryStore, MiscountingStore, Mode, ScriptedStore, info, object, principal,
 };
-use auth_testkit::{Answer, CountingSource, MemoryStore, Mode, ScriptedStore, info, object, principal};
 
 use crate::helpers::{Bed, calvin, seconds, soon, until};
 
@@ -93,34 +92,9 @@ async fn what_is_known_is_answered_though_the_source_hangs_or_panics() {
     until(|| bed.clock.sleepers() == 0).await;
 }
 
-/// Answers too few questions.
-#[derive(Debug)]
-struct Forgetful(SourceInfo);
-
-#[async_trait]
-impl ObjectPerms for Forgetful {
-    fn source(&self) -> &SourceInfo {
-        &self.0
-    }
-
-    async fn access(&self, _: &Ctx, _: &Principal, _: &ObjectRef, _: Option<&str>) -> Result<Access> {
-        Ok(Access::Allow)
-    }
-
-    async fn access_many(
-        &self,
-        _: &Ctx,
-        _: &Principal,
-        _: &[ObjectRef],
-        _: Option<&str>,
-    ) -> Vec<Result<Access>> {
-        vec![Ok(Access::Allow)]
-    }
-}
-
 #[tokio::test]
 async fn a_source_that_answers_too_few_questions_answers_none() {
-    let cached = Bed::new().access(&Arc::new(Forgetful(info("app"))));
+    let cached = Bed::new().access(&Arc::new(MiscountingStore::new(info("app"), 1)));
     let answers = cached.access_many(&Ctx::new(), &calvin(), &docs(&[1, 2]), None).await;
     assert_eq!(kinds(&answers), [Err(ErrorKind::Internal), Err(ErrorKind::Internal)]);
     assert_eq!(cached.peek_access(&Ctx::new(), &calvin(), &object("doc", 1), None), None);
