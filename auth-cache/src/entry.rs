@@ -1,6 +1,14 @@
 //! What a table keeps: an answer, the stamp it was asked under, and when.
 
-use auth_core::{Access, Account, GroupSet, Lookup, Moment, Stamp, TokenState};
+use std::mem::size_of;
+use std::sync::Arc;
+
+use auth_core::{
+    Access, Account, AccountState, GroupSet, Id, Login, Lookup, Moment, ObjectRef, Principal, Stamp,
+    TokenState,
+};
+
+use crate::Key;
 
 /// An answer to any question. Cheap to clone, without allocating.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,7 +21,7 @@ pub enum Answer {
     /// To [`Ask::Access`](crate::Ask::Access).
     Access(Access),
     /// To [`Ask::Token`](crate::Ask::Token).
-    Token(TokenState),
+    Token(Arc<TokenState>),
 }
 
 impl Answer {
@@ -37,14 +45,75 @@ pub struct Entry {
     pub stamp: Stamp,
     /// When the source was asked. Age counts from here; reading does not renew it.
     pub loaded: Moment,
-    /// When it ends whatever the settings say: a token's own end.
-    /// [`Entry::NO_END`] where there is none.
-    pub until: Moment,
+    /// When it ends whatever the settings say, as a token does: in milliseconds after `loaded`, rounded down.
+    /// [`Entry::NO_END`] where there is no such end.
+    pub end_ms: u32,
+    /// How much of its life is the time in which a hit starts a refresh: so many parts of 65,536, at its end.
+    pub ahead: u16,
     /// How much the configured lifetime is shortened: 255 is ten percent.
     pub jitter: u8,
 }
 
 impl Entry {
     /// The end of an entry that has none of its own.
-    pub const NO_END: Moment = Moment::from_nanos(u64::MAX);
+    pub const NO_END: u32 = u32::MAX;
+
+    /// Estimates the bytes that keeping it under a key takes, texts included, whether or not others share them.
+    #[must_use]
+    pub fn bytes(&self, key: &Key) -> usize {
+        let answer = match &self.answer {
+            Answer::Account(Lookup::Found(account)) => {
+                let hash = account.hash().map_or(0, |hash| hash.as_str().len());
+                ACCOUNT + who_bytes(account.principal()) + hash
+            }
+            Answer::Groups(Lookup::Found(groups)) => groups_bytes(groups),
+            Answer::Token(state) => {
+                size_of::<TokenState>() + ARC + who_bytes(&state.principal) + groups_bytes(&state.scopes)
+            }
+            Answer::Account(Lookup::NotFound) | Answer::Groups(Lookup::NotFound) | Answer::Access(_) => 0,
+        };
+        let key = match key {
+            Key::Account(login) => login_bytes(login),
+            Key::Groups(who) => who_bytes(who),
+            Key::Access(who, object, mode) => {
+                who_bytes(who) + object_bytes(object) + mode.as_ref().map_or(0, |mode| mode.len())
+            }
+            Key::Token(_) => 0,
+        };
+        SLOT + key + answer
+    }
+}
+
+// Two counters before what an `Arc` owns.
+const ARC: usize = 2 * size_of::<usize>();
+// Key, entry, and what an engine needs to find and order them.
+const SLOT: usize = size_of::<Key>() + size_of::<Entry>() + 32;
+// What an account owns beside its texts.
+const ACCOUNT: usize = ARC + size_of::<Principal>() + size_of::<AccountState>() + 3 * size_of::<usize>();
+// What a person owns beside their texts.
+const PERSON: usize = ARC + size_of::<Login>() + size_of::<Id>() + 4 * size_of::<usize>();
+
+fn login_bytes(login: &Login) -> usize {
+    ARC + login.as_str().len()
+}
+
+fn who_bytes(who: &Principal) -> usize {
+    let shown = if who.shown() == who.login().as_str() { 0 } else { who.shown().len() };
+    PERSON + login_bytes(who.login()) + id_bytes(who.id()) + shown
+}
+
+fn id_bytes(id: &Id) -> usize {
+    match id {
+        Id::Text(text) => ARC + text.len(),
+        _ => 0,
+    }
+}
+
+fn object_bytes(object: &ObjectRef) -> usize {
+    let parts = object.id().iter().map(|part| size_of::<Id>() + id_bytes(part));
+    2 * ARC + object.domain().len() + parts.sum::<usize>()
+}
+
+fn groups_bytes(groups: &GroupSet) -> usize {
+    ARC + groups.iter().map(|name| ARC + name.len()).sum::<usize>()
 }

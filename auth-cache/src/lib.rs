@@ -20,5 +20,5 @@ pub use key::{Ask, Key};
 pub use owners::OwnerTable;
 pub use settings::{Lifetimes, Settings, Ttls};
 pub use stats::{CacheStats, Report, Reports};
-pub use table::{Build, Kind, LruTable, Table, TableFactory, TtlTable, kinds};
+pub use table::{Bound, Build, Kind, LruTable, Table, TableFactory, TtlTable, Usage, kinds};
 pub use tokens::TokenMemory;

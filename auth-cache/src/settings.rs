@@ -244,7 +244,7 @@ impl Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self::new(Arc::new(|size| Arc::new(TtlTable::new(size))))
+        Self::new(Arc::new(|bound| Arc::new(TtlTable::new(bound))))
     }
 }
 
@@ -289,7 +289,8 @@ mod tests {
             let lifetimes = Lifetimes::new(Ttls { allow: ttl, ..Ttls::default() });
             for jitter in 0..=u8::MAX {
                 let answer = Answer::Access(Access::Allow);
-                let entry = Entry { answer, stamp, loaded: Moment::ZERO, until: Entry::NO_END, jitter };
+                let entry =
+                    Entry { answer, stamp, loaded: Moment::ZERO, end_ms: Entry::NO_END, ahead: 0, jitter };
                 let life = lifetimes.of_entry(&entry);
                 assert!(life <= ttl && life >= ttl - ttl / 10, "{ttl:?} {jitter} {life:?}");
             }

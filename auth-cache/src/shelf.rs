@@ -10,7 +10,7 @@ use foldhash::fast::RandomState;
 
 use crate::settings::{Lifetimes, Settings};
 use crate::stats::{CacheStats, Counters, count};
-use crate::table::Table;
+use crate::table::{Bound, Table};
 use crate::{Answer, Ask, Entry, Key};
 
 /// What looking for an entry came to.
@@ -62,8 +62,8 @@ pub(crate) struct Shelf {
 impl Shelf {
     pub(crate) fn new(fence: Arc<Fence>, clock: Arc<dyn Clock>, settings: &Settings) -> Self {
         Self {
-            positive: (settings.factory)(settings.size),
-            negative: (settings.factory)(settings.negative_size()),
+            positive: (settings.factory)(Bound::Entries(settings.size)),
+            negative: (settings.factory)(Bound::Entries(settings.negative_size())),
             fence,
             clock,
             lifetimes: Arc::clone(&settings.lifetimes),
@@ -98,7 +98,8 @@ impl Shelf {
         }
         let now = self.clock.now();
         let age = now.since(entry.loaded);
-        if age >= self.lifetimes.of_entry(&entry) || now >= entry.until {
+        let ended = entry.end_ms != Entry::NO_END && age >= Duration::from_millis(u64::from(entry.end_ms));
+        if ended || age >= self.lifetimes.of_entry(&entry) {
             return Found::Expired;
         }
         if let Answer::Token(state) = &entry.answer
@@ -155,24 +156,31 @@ impl Shelf {
         if now >= until || self.lifetimes.of(&answer).is_zero() {
             self.positive.remove(&key.ask());
         } else {
-            let entry = self.entry(answer, stamp, now, until);
+            // An end further off than the field can say is taken for the furthest that it can.
+            let end_ms =
+                u32::try_from(until.since(now).as_millis()).unwrap_or(u32::MAX).min(Entry::NO_END - 1);
+            let entry = self.entry(answer, stamp, now, end_ms);
             self.positive.put(key, entry);
         }
     }
 
     pub(crate) fn stats(&self) -> CacheStats {
-        let wide = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        let (positive, negative) = (self.positive.usage(), self.negative.usage());
+        let most = |table: &dyn Table| match table.bound() {
+            Some(Bound::Entries(most)) => u64::try_from(most).unwrap_or(u64::MAX),
+            Some(Bound::Bytes(_)) | None => 0,
+        };
         CacheStats {
-            evictions: self.positive.evictions().saturating_add(self.negative.evictions()),
-            entries: wide(self.positive.len().saturating_add(self.negative.len())),
-            capacity: wide(self.positive.capacity().saturating_add(self.negative.capacity())),
+            evictions: positive.evictions.saturating_add(negative.evictions),
+            entries: positive.entries.saturating_add(negative.entries),
+            capacity: most(&*self.positive).saturating_add(most(&*self.negative)),
             ..self.counters.snapshot()
         }
     }
 
-    fn entry(&self, answer: Answer, stamp: Stamp, loaded: Moment, until: Moment) -> Entry {
+    fn entry(&self, answer: Answer, stamp: Stamp, loaded: Moment, end_ms: u32) -> Entry {
         let [jitter, ..] = self.dice.hash_one(self.throws.fetch_add(1, Ordering::Relaxed)).to_le_bytes();
-        Entry { answer, stamp, loaded, until, jitter }
+        Entry { answer, stamp, loaded, end_ms, ahead: 0, jitter }
     }
 
     fn stamp(&self, ask: &Ask<'_>) -> Option<Stamp> {

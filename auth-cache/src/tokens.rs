@@ -32,7 +32,7 @@ impl TokenMemory {
         Self { name: realm.into(), shelf: Shelf::new(fence, clock, settings) }
     }
 
-    fn find(&self, ctx: &Ctx, id: &TokenId) -> std::result::Result<TokenState, Found> {
+    fn find(&self, ctx: &Ctx, id: &TokenId) -> std::result::Result<Arc<TokenState>, Found> {
         match self.shelf.find(ctx, &Ask::Token(id)) {
             Found::Good(Answer::Token(state), age) => {
                 self.shelf.counters.hit(false, age);
@@ -50,7 +50,7 @@ impl TokenMemory {
 impl TokenCache for TokenMemory {
     async fn get(&self, ctx: &Ctx, id: &TokenId) -> Result<Lookup<TokenState>> {
         let found = match self.find(ctx, id) {
-            Ok(state) => return Ok(Lookup::Found(state)),
+            Ok(state) => return Ok(Lookup::Found((*state).clone())),
             Err(found) => found,
         };
         self.shelf.counters.miss(&found);
@@ -65,12 +65,12 @@ impl TokenCache for TokenMemory {
         let left = state.expires_at.duration_since(self.shelf.clock.wall()).unwrap_or_default().min(ttl);
         let fence = self.shelf.fence();
         let stamp = fence.plus_id(fence.login(state.principal.login()), &state.principal);
-        self.shelf.keep_until(Key::Token(*id), Answer::Token(state.clone()), stamp, now + left);
+        self.shelf.keep_until(Key::Token(*id), Answer::Token(Arc::new(state.clone())), stamp, now + left);
         Ok(())
     }
 
     fn peek_token(&self, ctx: &Ctx, id: &TokenId) -> Option<Lookup<TokenState>> {
-        self.find(ctx, id).ok().map(Lookup::Found)
+        self.find(ctx, id).ok().map(|state| Lookup::Found((*state).clone()))
     }
 }
 

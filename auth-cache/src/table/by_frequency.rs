@@ -7,7 +7,7 @@ use foldhash::quality::RandomState;
 use quick_cache::sync::Cache;
 use quick_cache::{Lifecycle, OptionsBuilder, UnitWeighter};
 
-use super::Table;
+use super::{Bound, Table, Usage};
 use crate::{Ask, Entry, Key};
 
 const SHARDS: usize = 16;
@@ -18,7 +18,7 @@ const LEAST_PER_SHARD: usize = 64;
 pub struct TtlTable {
     // Absent where nothing is to be kept.
     cache: Option<Cache<Key, Entry, UnitWeighter, RandomState, Watch>>,
-    capacity: usize,
+    bound: Bound,
     evictions: AtomicU64,
 }
 
@@ -46,7 +46,8 @@ impl Lifecycle<Key, Entry> for Watch {
 impl TtlTable {
     /// Makes a table for so many entries, rounded down to its shards from 1,024 on.
     #[must_use]
-    pub fn new(capacity: usize) -> Self {
+    pub fn new(bound: Bound) -> Self {
+        let (Bound::Entries(capacity) | Bound::Bytes(capacity)) = bound;
         let shards = if capacity >= SHARDS * LEAST_PER_SHARD { SHARDS } else { 1 };
         // Every shard has the same bound, which the engine rounds up.
         let capacity = capacity - capacity % shards;
@@ -61,7 +62,7 @@ impl TtlTable {
             }
             _ => None,
         };
-        Self { cache, capacity, evictions: AtomicU64::new(0) }
+        Self { cache, bound, evictions: AtomicU64::new(0) }
     }
 }
 
@@ -85,20 +86,14 @@ impl Table for TtlTable {
         }
     }
 
-    fn len(&self) -> usize {
-        self.cache.as_ref().map_or(0, Cache::len)
+    fn usage(&self) -> Usage {
+        let entries = self.cache.as_ref().map_or(0, Cache::len);
+        let entries = u64::try_from(entries).unwrap_or(u64::MAX);
+        Usage { entries, bytes: 0, evictions: self.evictions.load(Ordering::Relaxed) }
     }
 
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    fn capacity(&self) -> usize {
-        self.capacity
-    }
-
-    fn evictions(&self) -> u64 {
-        self.evictions.load(Ordering::Relaxed)
+    fn bound(&self) -> Option<Bound> {
+        Some(self.bound)
     }
 
     fn clear(&self) {
@@ -110,6 +105,6 @@ impl Table for TtlTable {
 
 impl fmt::Debug for TtlTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TtlTable").field("capacity", &self.capacity).field("len", &self.len()).finish()
+        f.debug_struct("TtlTable").field("bound", &self.bound).finish()
     }
 }

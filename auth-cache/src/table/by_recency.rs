@@ -1,6 +1,6 @@
 //! The kind `lru`.
 
-use super::{Sharded, Table};
+use super::{Bound, Sharded, Table, Usage};
 use crate::key::Asked;
 use crate::{Ask, Entry, Key};
 
@@ -8,47 +8,44 @@ use crate::{Ask, Entry, Key};
 ///
 /// Up to 1,023 entries it is exactly that; above, it is in 16 shards, each of them is.
 #[derive(Debug)]
-pub struct LruTable(Sharded<Key, Entry>);
+pub struct LruTable {
+    entries: Sharded<Key, Entry>,
+    bound: Bound,
+}
 
 impl LruTable {
     /// Makes a table for so many entries.
     #[must_use]
-    pub fn new(capacity: usize) -> Self {
-        Self(Sharded::new(capacity))
+    pub fn new(bound: Bound) -> Self {
+        let (Bound::Entries(capacity) | Bound::Bytes(capacity)) = bound;
+        Self { entries: Sharded::new(capacity), bound }
     }
 }
 
 #[deny(clippy::missing_trait_methods)]
 impl Table for LruTable {
     fn get(&self, ask: &Ask<'_>) -> Option<Entry> {
-        self.0.get(ask as &dyn Asked)
+        self.entries.get(ask as &dyn Asked)
     }
 
     fn put(&self, key: Key, entry: Entry) {
-        self.0.put::<dyn Asked>(key, entry);
+        self.entries.put::<dyn Asked>(key, entry);
     }
 
     fn remove(&self, ask: &Ask<'_>) {
-        self.0.remove(ask as &dyn Asked);
+        self.entries.remove(ask as &dyn Asked);
     }
 
-    fn len(&self) -> usize {
-        self.0.len()
+    fn usage(&self) -> Usage {
+        let entries = u64::try_from(self.entries.len()).unwrap_or(u64::MAX);
+        Usage { entries, bytes: 0, evictions: self.entries.evictions() }
     }
 
-    fn is_empty(&self) -> bool {
-        self.0.len() == 0
-    }
-
-    fn capacity(&self) -> usize {
-        self.0.capacity()
-    }
-
-    fn evictions(&self) -> u64 {
-        self.0.evictions()
+    fn bound(&self) -> Option<Bound> {
+        Some(self.bound)
     }
 
     fn clear(&self) {
-        self.0.retain(|_, _| false);
+        self.entries.retain(|_, _| false);
     }
 }

@@ -87,10 +87,6 @@ impl<K: Hash + Eq, V: Clone> Sharded<K, V> {
         self.shards.iter().map(|shard| shard.lock().len()).sum()
     }
 
-    pub(crate) const fn capacity(&self) -> usize {
-        self.capacity
-    }
-
     pub(crate) fn evictions(&self) -> u64 {
         self.evictions.load(Ordering::Relaxed)
     }
