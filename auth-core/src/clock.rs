@@ -54,11 +54,17 @@ impl std::ops::Add<Duration> for Moment {
 ///
 /// # Contract
 /// - [`now`](Self::now) never goes back and does not follow changes of the wall clock.
+/// - [`coarse`](Self::coarse) is never earlier than [`now`](Self::now), and later by at most the clock's tick:
+///   an age measured with it is never too young. It is for ages on paths that are walked often.
 /// - [`wall`](Self::wall) is for facts that people date: when an account expires.
 /// - Every crate takes the clock it is given; none reads the system's.
 pub trait Clock: fmt::Debug + Send + Sync {
     /// Returns the monotonic time.
     fn now(&self) -> Moment;
+    /// Returns a monotonic time that is cheap to read. A clock that has none returns [`now`](Self::now).
+    fn coarse(&self) -> Moment {
+        self.now()
+    }
     /// Returns the time of day.
     fn wall(&self) -> SystemTime;
     /// Completes at or after `when`.

@@ -1,11 +1,8 @@
 //! The fence: one bump voids every answer about a subject, and every load begun before it.
 
-use std::fmt::Write as _;
-use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use foldhash::quality::RandomState;
-
+use crate::principal::spelled;
 use crate::{Id, Login, ObjectRef, Principal, RealmId};
 
 // 65,536 stripes of 8 bytes: 512 KiB a stack. Two subjects on one stripe cost a spurious miss, no more.
@@ -50,6 +47,10 @@ pub struct Stamp(u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct IdWatch(u64);
 
+/// How much had been invalidated when something began; see [`Fence::watch`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Watch(u64);
+
 /// One per stack, handed to every wrapper that remembers.
 ///
 /// Read the stamp of a question, ask the source, keep the answer with the stamp. An entry whose
@@ -71,70 +72,22 @@ pub struct IdWatch(u64);
 pub struct Fence {
     stripes: Box<[AtomicU64]>,
     all: AtomicU64,
-    // Counts invalidations by id: an account's id is not known before it is loaded.
+    // Counts invalidations of any kind.
+    told: AtomicU64,
+    // Counts those by id: an account's id is not known before it is loaded.
     ids: AtomicU64,
-    // Keyed per process: logins are chosen by strangers.
-    hasher: RandomState,
 }
 
-#[derive(Hash)]
-enum Key<'a> {
-    Login(&'a str, &'a str),
-    Id(&'a str, &'a str, Spelled<'a>),
-    Object(&'a str, SpelledObject<'a>),
-    Groups(&'a str),
-    Realm(&'a str),
-}
-
-/// An id by its text alone: who invalidates the object 42 means it, whether its id was taken for a number or
-/// for a text. Here that costs a spurious miss; keys of answers tell the two apart.
-struct Spelled<'a>(&'a Id);
-
-impl Hash for Spelled<'_> {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        match self.0 {
-            Id::Text(text) => text.as_bytes().hash(state),
-            other => {
-                let mut spelled = Spelling { bytes: [0; 40], length: 0 };
-                let _ = write!(spelled, "{other}");
-                spelled.as_bytes().hash(state);
-            }
-        }
-    }
-}
-
-/// An object by the text of its id.
-struct SpelledObject<'a>(&'a ObjectRef);
-
-impl Hash for SpelledObject<'_> {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.domain().hash(state);
-        self.0.id().len().hash(state);
-        for part in self.0.id() {
-            Spelled(part).hash(state);
-        }
-    }
-}
-
-/// The text of a number or a UUID, without an allocation. 40 bytes hold either.
-struct Spelling {
-    bytes: [u8; 40],
-    length: usize,
-}
-
-impl Spelling {
-    fn as_bytes(&self) -> &[u8] {
-        self.bytes.get(..self.length).unwrap_or_default()
-    }
-}
-
-impl std::fmt::Write for Spelling {
-    fn write_str(&mut self, text: &str) -> std::fmt::Result {
-        let end = self.length + text.len();
-        self.bytes.get_mut(self.length..end).ok_or(std::fmt::Error)?.copy_from_slice(text.as_bytes());
-        self.length = end;
-        Ok(())
-    }
+/// What the stripes of one kind of subject are chosen by. The hashes of names are keyed and made with them, so
+/// that reading a stamp hashes nothing; an odd factor for each kind leads one hash to unrelated stripes.
+#[derive(Clone, Copy)]
+#[repr(u64)]
+enum Kind {
+    Login = 0x9e37_79b9_7f4a_7c15,
+    Id = 0xd6e8_feb8_6659_fd93,
+    Object = 0xa076_1d64_78bd_642f,
+    Groups = 0xe703_7ed1_a0b4_28db,
+    Realm = 0x8ebc_6af0_9c88_c6e3,
 }
 
 impl Fence {
@@ -144,34 +97,58 @@ impl Fence {
         Self {
             stripes: (0..STRIPES).map(|_| AtomicU64::new(0)).collect(),
             all: AtomicU64::new(0),
+            told: AtomicU64::new(0),
             ids: AtomicU64::new(0),
-            hasher: RandomState::default(),
         }
     }
 
     /// Voids everything that is remembered about a subject, and every load about it that is under way.
     pub fn invalidate(&self, subject: &Subject<'_>) {
+        // First the counts, then the generation: see `still` and `with_id`.
+        self.told.fetch_add(1, Ordering::SeqCst);
         match *subject {
-            Subject::Login(login) => self.bump(&Key::Login(login.realm().name(), login.as_str())),
+            Subject::Login(login) => self.bump(Kind::Login, login.hash64()),
             Subject::Id { realm, source, id } => {
-                // First the count, then the id: see `with_id`.
                 self.ids.fetch_add(1, Ordering::SeqCst);
-                self.bump(&Key::Id(realm.name(), source, Spelled(id)));
+                self.bump(Kind::Id, spelled(realm, source, id));
             }
-            Subject::Object { realm, object } => self.bump(&Key::Object(realm.name(), SpelledObject(object))),
-            Subject::Groups(realm) => self.bump(&Key::Groups(realm.name())),
-            Subject::Realm(realm) => self.bump(&Key::Realm(realm.name())),
+            Subject::Object { realm, object } => self.bump(Kind::Object, in_realm(realm, object)),
+            Subject::Groups(realm) => self.bump(Kind::Groups, realm.hash64()),
+            Subject::Realm(realm) => self.bump(Kind::Realm, realm.hash64()),
             Subject::All => {
                 self.all.fetch_add(1, Ordering::SeqCst);
             }
         }
     }
 
+    /// Returns how many invalidations there have been.
+    #[must_use]
+    pub fn invalidations(&self) -> u64 {
+        self.told.load(Ordering::SeqCst)
+    }
+
+    /// Begins to watch for invalidations of any kind, before something is found out whose subject is not
+    /// known yet: whose token it is.
+    #[must_use]
+    pub fn watch(&self) -> Watch {
+        Watch(self.told.load(Ordering::SeqCst))
+    }
+
+    /// Reports whether nothing at all was invalidated since `watch` began.
+    ///
+    /// Read the stamp to keep first and ask this then: an invalidation counts before it bumps, so one that is
+    /// not seen here has not bumped yet either, and will void the stamp.
+    #[must_use]
+    pub fn still(&self, watch: Watch) -> bool {
+        self.watch() == watch
+    }
+
     /// Returns the stamp of a question about a login.
     #[must_use]
     pub fn login(&self, login: &Login) -> Stamp {
-        let realm = login.realm().name();
-        Stamp(self.base(realm).wrapping_add(self.read(&Key::Login(realm, login.as_str()))))
+        let realm = self.read(Kind::Realm, login.realm().hash64());
+        let all = self.all.load(Ordering::SeqCst);
+        Stamp(all.wrapping_add(realm).wrapping_add(self.read(Kind::Login, login.hash64())))
     }
 
     /// Begins to watch for invalidations by id, before an account is loaded.
@@ -191,42 +168,45 @@ impl Fence {
     /// Adds a known id to the stamp of its login, to compare with a stamp that was kept.
     #[must_use]
     pub fn plus_id(&self, stamp: Stamp, who: &Principal) -> Stamp {
-        let id = self.read(&Key::Id(who.realm().name(), who.source(), Spelled(who.id())));
-        Stamp(stamp.0.wrapping_add(id))
+        Stamp(stamp.0.wrapping_add(self.read(Kind::Id, who.spelled())))
     }
 
     /// Returns the stamp of a question about a person's groups.
     #[must_use]
     pub fn groups(&self, who: &Principal) -> Stamp {
         let Stamp(person) = self.plus_id(self.login(who.login()), who);
-        Stamp(person.wrapping_add(self.read(&Key::Groups(who.realm().name()))))
+        Stamp(person.wrapping_add(self.read(Kind::Groups, who.realm().hash64())))
     }
 
     /// Returns the stamp of a question about a person's right on an object.
     #[must_use]
     pub fn access(&self, who: &Principal, object: &ObjectRef) -> Stamp {
         let Stamp(groups) = self.groups(who);
-        Stamp(groups.wrapping_add(self.read(&Key::Object(who.realm().name(), SpelledObject(object)))))
+        Stamp(groups.wrapping_add(self.read(Kind::Object, in_realm(who.realm(), object))))
     }
 
-    fn base(&self, realm: &str) -> u64 {
-        self.all.load(Ordering::SeqCst).wrapping_add(self.read(&Key::Realm(realm)))
+    fn stripe(&self, kind: Kind, hash: u64) -> Option<&AtomicU64> {
+        // The upper bits are the ones that every bit of the hash has reached.
+        let at = hash.wrapping_mul(kind as u64) >> (u64::BITS - STRIPES.ilog2());
+        usize::try_from(at).ok().and_then(|at| self.stripes.get(at))
     }
 
-    fn stripe(&self, key: &Key<'_>) -> Option<&AtomicU64> {
-        let mask = (STRIPES - 1) as u64;
-        usize::try_from(self.hasher.hash_one(key) & mask).ok().and_then(|at| self.stripes.get(at))
+    // Sequentially consistent throughout: a count and a generation are two places, whose order matters. Loads
+    // cost the same as weaker ones on x86, and a plain load-acquire on ARM.
+    fn read(&self, kind: Kind, hash: u64) -> u64 {
+        self.stripe(kind, hash).map_or(0, |stripe| stripe.load(Ordering::SeqCst))
     }
 
-    fn read(&self, key: &Key<'_>) -> u64 {
-        self.stripe(key).map_or(0, |stripe| stripe.load(Ordering::SeqCst))
-    }
-
-    fn bump(&self, key: &Key<'_>) {
-        if let Some(stripe) = self.stripe(key) {
+    fn bump(&self, kind: Kind, hash: u64) {
+        if let Some(stripe) = self.stripe(kind, hash) {
             stripe.fetch_add(1, Ordering::SeqCst);
         }
     }
+}
+
+/// The hash of an object in a realm: realms may share a store, and do not share its objects' generations.
+fn in_realm(realm: &RealmId, object: &ObjectRef) -> u64 {
+    realm.hash64().rotate_left(32) ^ object.spelled()
 }
 
 impl Default for Fence {

@@ -7,6 +7,7 @@ mod clock;
 mod ctx;
 mod error;
 mod fence;
+mod hash;
 mod link;
 mod name;
 mod object;
@@ -23,7 +24,7 @@ pub use chain::{ChainEntry, DomainRouter, GroupUnion, Next, PasswordChain, Role}
 pub use clock::{BoxFuture, Clock, Moment};
 pub use ctx::{CacheUse, Ctx, Freshness, Record, Step};
 pub use error::{Error, ErrorKind, Result};
-pub use fence::{Fence, IdWatch, Stamp, Subject};
+pub use fence::{Fence, IdWatch, Stamp, Subject, Watch};
 pub use link::{ByLogin, Link, Linked};
 pub use name::{Login, LoginRule, MAX_LOGIN_BYTES, RealmId, check_name};
 pub use object::{Id, ObjectRef};

@@ -1,11 +1,13 @@
 //! Logins and realms: names that only a normaliser makes.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use precis_profiles::precis_core::profile::Profile;
 use precis_profiles::{UsernameCaseMapped, UsernameCasePreserved};
 
+use crate::hash::{keyed, same};
 use crate::{Error, ErrorKind, Result};
 
 /// The longest login, in bytes of its normal form and of the text it is made from.
@@ -67,13 +69,17 @@ pub fn check_name(what: &'static str, name: &str) -> Result<()> {
     ))
 }
 
-/// A realm's name and its rule for logins. Cheap to clone.
+/// A realm's name and its rule for logins: one `Arc` wide.
 ///
 /// Two realms never share an entry, a flight or an owner, whatever their users are called.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct RealmId {
-    name: Arc<str>,
+#[derive(Clone)]
+pub struct RealmId(Arc<RealmInner>);
+
+struct RealmInner {
+    name: Box<str>,
     rule: LoginRule,
+    // Of the name alone: an invalidation names a realm by it.
+    hash: u64,
 }
 
 impl RealmId {
@@ -83,25 +89,47 @@ impl RealmId {
     /// [`Invalid`](ErrorKind::Invalid) if the name is not acceptable; see [`check_name`].
     pub fn new(name: &str, rule: LoginRule) -> Result<Self> {
         check_name("realm", name)?;
-        Ok(Self { name: name.into(), rule })
+        Ok(Self(Arc::new(RealmInner { name: name.into(), rule, hash: keyed(&name) })))
     }
 
     /// Returns the realm's name.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.name
+        &self.0.name
     }
 
     /// Returns the rule for this realm's logins.
     #[must_use]
-    pub const fn rule(&self) -> LoginRule {
-        self.rule
+    pub fn rule(&self) -> LoginRule {
+        self.0.rule
+    }
+
+    /// Returns a hash of the name, keyed per process: never stored or shown outside of it.
+    #[must_use]
+    pub fn hash64(&self) -> u64 {
+        self.0.hash
+    }
+}
+
+impl PartialEq for RealmId {
+    fn eq(&self, other: &Self) -> bool {
+        // The hashes only save work: what differs in one differs, what agrees in it is compared.
+        Arc::ptr_eq(&self.0, &other.0)
+            || (self.0.hash == other.0.hash && self.0.name == other.0.name && self.0.rule == other.0.rule)
+    }
+}
+
+impl Eq for RealmId {}
+
+impl Hash for RealmId {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.0.hash);
     }
 }
 
 impl fmt::Debug for RealmId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "RealmId({})", self.name)
+        write!(f, "RealmId({})", self.name())
     }
 }
 
@@ -114,10 +142,11 @@ impl fmt::Debug for RealmId {
 /// assert!(Login::parse(&realm, "cal\0vin").is_err());
 /// # Ok::<(), auth_core::Error>(())
 /// ```
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone)]
 pub struct Login {
     text: Arc<str>,
     realm: RealmId,
+    hash: u64,
 }
 
 impl Login {
@@ -127,10 +156,11 @@ impl Login {
     /// [`Invalid`](ErrorKind::Invalid) if the rule refuses it: empty, longer than 255 bytes,
     /// control characters, or what PRECIS forbids (blanks, mixed directions).
     pub fn parse(realm: &RealmId, text: &str) -> Result<Self> {
-        match realm.rule.normalize(text) {
-            Some(normal) => Ok(Self { text: normal.into(), realm: realm.clone() }),
-            None => Err(Error::new(ErrorKind::Invalid, "this is not a possible login")),
-        }
+        let Some(normal) = realm.rule().normalize(text) else {
+            return Err(Error::new(ErrorKind::Invalid, "this is not a possible login"));
+        };
+        let hash = keyed(&(realm.hash64(), &normal));
+        Ok(Self { text: normal.into(), realm: realm.clone(), hash })
     }
 
     /// Returns the normal form.
@@ -145,19 +175,39 @@ impl Login {
         &self.realm
     }
 
+    /// Returns a hash of realm and login, keyed per process: never stored or shown outside of it.
+    #[must_use]
+    pub const fn hash64(&self) -> u64 {
+        self.hash
+    }
+
     /// Reports whether the login that a store returned is this one, in normal form and byte for byte.
     ///
     /// Stores fold more than we ask for (collations, wildcards, trailing blanks); what comes
     /// back under another name is nobody that was asked for.
     #[must_use]
     pub fn is(&self, found: &str) -> bool {
-        *found == *self.text || self.realm.rule.normalize(found).is_some_and(|normal| *normal == *self.text)
+        *found == *self.text || self.realm.rule().normalize(found).is_some_and(|normal| *normal == *self.text)
+    }
+}
+
+impl PartialEq for Login {
+    fn eq(&self, other: &Self) -> bool {
+        self.hash == other.hash && same(&self.text, &other.text) && self.realm == other.realm
+    }
+}
+
+impl Eq for Login {}
+
+impl Hash for Login {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
     }
 }
 
 impl fmt::Debug for Login {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Login({}@{})", self.text, self.realm.name)
+        write!(f, "Login({}@{})", self.text, self.realm.name())
     }
 }
 
@@ -208,5 +258,33 @@ mod tests {
         assert!(!login.is("calvin ") && !login.is("calvi%") && !login.is("c\u{e4}lvin"));
         let exact = RealmId::new("default", LoginRule::Exact).unwrap();
         assert!(!Login::parse(&exact, "calvin").unwrap().is("Calvin"));
+    }
+
+    #[test]
+    fn equal_names_made_apart_are_equal_and_hash_alike() {
+        let make = || Login::parse(&RealmId::new("default", LoginRule::Exact).unwrap(), "calvin").unwrap();
+        let (one, other) = (make(), make());
+        assert_eq!(
+            (&one, one.hash64(), one.realm().hash64()),
+            (&other, other.hash64(), other.realm().hash64())
+        );
+        let ab = RealmId::new("ab", LoginRule::Exact).unwrap();
+        let a = RealmId::new("a", LoginRule::Exact).unwrap();
+        let (a_bc, ab_c) = (Login::parse(&a, "bc").unwrap(), Login::parse(&ab, "c").unwrap());
+        assert_ne!(a_bc.hash64(), ab_c.hash64());
+        assert_ne!(a.hash64(), ab.hash64());
+    }
+
+    #[test]
+    fn names_of_one_hash_are_told_apart_in_full() {
+        let realm = |name: &str, rule| RealmId(Arc::new(RealmInner { name: name.into(), rule, hash: 7 }));
+        let (a, b) = (realm("a", LoginRule::Exact), realm("b", LoginRule::Exact));
+        assert_ne!(a, b);
+        assert_ne!(a, realm("a", LoginRule::CaseMapped));
+        assert_eq!(a, realm("a", LoginRule::Exact));
+        let login = |text: &str, realm: &RealmId| Login { text: text.into(), realm: realm.clone(), hash: 7 };
+        assert_ne!(login("calvin", &a), login("susie", &a));
+        assert_ne!(login("calvin", &a), login("calvin", &b));
+        assert_eq!(login("calvin", &a), login("calvin", &a));
     }
 }

@@ -1,8 +1,11 @@
 //! Ids that keep their type, and the objects that rights are about.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::slice;
 use std::sync::Arc;
 
+use crate::hash::{Spelled, join, keyed, type_of};
 use crate::{Result, check_name};
 
 /// An id as a store issued it: of a person, or a part of an object's.
@@ -15,8 +18,8 @@ pub enum Id {
     Int(i64),
     /// A text.
     Text(Arc<str>),
-    /// A UUID (RFC 9562), as its 128 bits.
-    Uuid(u128),
+    /// A UUID (RFC 9562), as its 16 bytes in the order in which they are written.
+    Uuid([u8; 16]),
 }
 
 impl Id {
@@ -38,6 +41,12 @@ impl Id {
     pub fn text(text: &str) -> Self {
         Self::Text(text.into())
     }
+
+    /// Makes a UUID of its 128 bits.
+    #[must_use]
+    pub const fn uuid(bits: u128) -> Self {
+        Self::Uuid(bits.to_be_bytes())
+    }
 }
 
 impl fmt::Display for Id {
@@ -45,10 +54,14 @@ impl fmt::Display for Id {
         match self {
             Self::Int(number) => write!(f, "{number}"),
             Self::Text(text) => f.write_str(text),
-            Self::Uuid(bits) => {
-                let hex = format!("{bits:032x}");
-                let cut = |from: usize, to: usize| hex.get(from..to).unwrap_or_default();
-                write!(f, "{}-{}-{}-{}-{}", cut(0, 8), cut(8, 12), cut(12, 16), cut(16, 20), cut(20, 32))
+            Self::Uuid(bytes) => {
+                for (n, byte) in bytes.iter().enumerate() {
+                    if matches!(n, 4 | 6 | 8 | 10) {
+                        f.write_str("-")?;
+                    }
+                    write!(f, "{byte:02x}")?;
+                }
+                Ok(())
             }
         }
     }
@@ -66,7 +79,7 @@ impl From<&str> for Id {
     }
 }
 
-/// An object that rights are about: a domain such as `doc`, and an id of one or more parts. Cheap to clone.
+/// An object that rights are about: a domain such as `doc`, and an id of one or more parts: one `Arc` wide.
 ///
 /// ```
 /// use auth_core::{Id, ObjectRef};
@@ -75,10 +88,31 @@ impl From<&str> for Id {
 /// assert_ne!(ObjectRef::new("doc", [Id::from(1)])?, ObjectRef::new("doc", [Id::from("1")])?);
 /// # Ok::<(), auth_core::Error>(())
 /// ```
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct ObjectRef {
-    domain: Arc<str>,
-    id: Arc<[Id]>,
+#[derive(Clone)]
+pub struct ObjectRef(Arc<Inner>);
+
+struct Inner {
+    // Of every part with its type, and of the parts by their text alone.
+    hash: u64,
+    spelled: u64,
+    domain: Box<str>,
+    id: Parts,
+}
+
+/// The parts of an id. Most have one, which needs no allocation of its own.
+#[derive(PartialEq, Eq)]
+enum Parts {
+    One(Id),
+    Many(Box<[Id]>),
+}
+
+impl Parts {
+    fn as_slice(&self) -> &[Id] {
+        match self {
+            Self::One(id) => slice::from_ref(id),
+            Self::Many(ids) => ids,
+        }
+    }
 }
 
 impl ObjectRef {
@@ -89,35 +123,79 @@ impl ObjectRef {
     /// or a text part is empty, longer than 255 bytes or has control characters.
     pub fn new(domain: &str, id: impl IntoIterator<Item = Id>) -> Result<Self> {
         check_name("domain", domain)?;
-        let id: Arc<[Id]> = id.into_iter().collect();
-        if id.is_empty() {
-            check_name("object", "")?;
-        }
-        for part in id.iter() {
+        let mut parts = id.into_iter();
+        // No part at all is refused as an empty one is.
+        let first = parts.next().unwrap_or_else(|| Id::text(""));
+        let id = match parts.next() {
+            None => Parts::One(first),
+            Some(second) => Parts::Many([first, second].into_iter().chain(parts).collect()),
+        };
+        for part in id.as_slice() {
             if let Id::Text(text) = part {
                 check_name("object", text)?;
             }
         }
-        Ok(Self { domain: domain.into(), id })
+        let spelled = keyed(&SpelledObject(domain, id.as_slice()));
+        let hash = id.as_slice().iter().map(type_of).fold(spelled, join);
+        Ok(Self(Arc::new(Inner { hash, spelled, domain: domain.into(), id })))
     }
 
     /// Returns the domain.
     #[must_use]
     pub fn domain(&self) -> &str {
-        &self.domain
+        &self.0.domain
     }
 
     /// Returns the parts of the id.
     #[must_use]
     pub fn id(&self) -> &[Id] {
-        &self.id
+        self.0.id.as_slice()
+    }
+
+    /// Returns a hash of the domain and the typed id, keyed per process: never stored or shown outside of it.
+    #[must_use]
+    pub fn hash64(&self) -> u64 {
+        self.0.hash
+    }
+
+    /// The hash by the text of the id, for the fence.
+    pub(crate) fn spelled(&self) -> u64 {
+        self.0.spelled
+    }
+}
+
+impl PartialEq for ObjectRef {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+            || (self.0.hash == other.0.hash && self.0.id == other.0.id && self.0.domain == other.0.domain)
+    }
+}
+
+impl Eq for ObjectRef {}
+
+impl Hash for ObjectRef {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.0.hash);
+    }
+}
+
+/// An object by the text of its id.
+struct SpelledObject<'a>(&'a str, &'a [Id]);
+
+impl Hash for SpelledObject<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+        self.1.len().hash(state);
+        for part in self.1 {
+            Spelled(part).hash(state);
+        }
     }
 }
 
 impl fmt::Display for ObjectRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:", self.domain)?;
-        for (n, part) in self.id.iter().enumerate() {
+        write!(f, "{}:", self.domain())?;
+        for (n, part) in self.id().iter().enumerate() {
             if n > 0 {
                 f.write_str(",")?;
             }
@@ -139,7 +217,7 @@ mod tests {
 
     #[test]
     fn a_uuid_reads_as_rfc_9562_writes_it() {
-        let id = Id::Uuid(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef);
+        let id = Id::uuid(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef);
         assert_eq!(id.to_string(), "01234567-89ab-cdef-0123-456789abcdef");
     }
 
@@ -149,5 +227,38 @@ mod tests {
         assert!(ObjectRef::new("doc", []).is_err());
         assert!(ObjectRef::new("doc", [Id::from("")]).is_err());
         assert!(ObjectRef::new("doc", [Id::from("a\0b")]).is_err());
+    }
+
+    #[test]
+    fn equal_objects_made_apart_are_equal_and_hash_alike() {
+        for id in [vec![Id::from(42)], vec![Id::from("wiki"), Id::from(42), Id::uuid(7)]] {
+            let make = || ObjectRef::new("page", id.clone()).unwrap();
+            let (one, other) = (make(), make());
+            assert_eq!((&one, one.hash64(), one.spelled()), (&other, other.hash64(), other.spelled()));
+            assert_eq!(one.id(), id);
+        }
+    }
+
+    #[test]
+    fn the_type_of_an_id_counts_in_one_hash_and_not_in_the_other() {
+        let (int, text) = (ObjectRef::new("doc", [Id::from(42)]), ObjectRef::new("doc", [Id::from("42")]));
+        let (int, text) = (int.unwrap(), text.unwrap());
+        assert_ne!((&int, int.hash64()), (&text, text.hash64()));
+        assert_ne!(int.hash64(), text.hash64());
+        assert_eq!(int.spelled(), text.spelled());
+        let parts = |parts: &[&str]| ObjectRef::new("doc", parts.iter().map(|part| Id::text(part))).unwrap();
+        assert_ne!(parts(&["ab", "c"]).spelled(), parts(&["a", "bc"]).spelled());
+        assert_ne!(parts(&["a", "b"]).spelled(), parts(&["a", "b", "b"]).spelled());
+    }
+
+    #[test]
+    fn objects_of_one_hash_are_told_apart_in_full() {
+        let object = |domain: &str, id: Id| {
+            ObjectRef(Arc::new(Inner { hash: 7, spelled: 7, domain: domain.into(), id: Parts::One(id) }))
+        };
+        assert_eq!(object("doc", Id::from(1)), object("doc", Id::from(1)));
+        assert_ne!(object("doc", Id::from(1)), object("page", Id::from(1)));
+        assert_ne!(object("doc", Id::from(1)), object("doc", Id::from(2)));
+        assert_ne!(object("doc", Id::from(1)), object("doc", Id::from("1")));
     }
 }

@@ -1,20 +1,24 @@
 //! Who somebody is, and in what state their account is.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use crate::hash::{Spelled, join, keyed, same, type_of};
 use crate::{Id, Login, Lookup, RealmId, Reject, SourceInfo, StoredHash};
 
 /// A person that a source knows: one `Arc` wide.
 ///
 /// An id belongs to the source that issued it. Two sources may use one id, and one login,
 /// for two people; a principal is equal to another only if realm, source, id and login are.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone)]
 pub struct Principal(Arc<Inner>);
 
-#[derive(PartialEq, Eq, Hash)]
 struct Inner {
+    // Of realm, login, source and typed id, and of the id with its source and realm by its text alone.
+    hash: u64,
+    spelled: u64,
     login: Login,
     id: Id,
     source: Arc<str>,
@@ -30,7 +34,10 @@ impl Principal {
     #[must_use]
     pub fn found(source: &SourceInfo, login: &Login, found: &str, id: Id) -> Option<Self> {
         login.is(found).then(|| {
+            let spelled = spelled(login.realm(), source.name(), &id);
             Self(Arc::new(Inner {
+                hash: join(join(login.hash64(), spelled), type_of(&id)),
+                spelled,
                 login: login.clone(),
                 id,
                 source: Arc::clone(source.name()),
@@ -67,6 +74,43 @@ impl Principal {
     #[must_use]
     pub fn source(&self) -> &Arc<str> {
         &self.0.source
+    }
+
+    /// Returns a hash of realm, login, source and typed id, keyed per process: never stored or shown outside
+    /// of it.
+    #[must_use]
+    pub fn hash64(&self) -> u64 {
+        self.0.hash
+    }
+
+    /// The hash of the id with its source and realm, by its text, for the fence.
+    pub(crate) fn spelled(&self) -> u64 {
+        self.0.spelled
+    }
+}
+
+/// Hashes an id by its text, with the source that issued it.
+pub(crate) fn spelled(realm: &RealmId, source: &str, id: &Id) -> u64 {
+    keyed(&(realm.hash64(), source, Spelled(id)))
+}
+
+impl PartialEq for Principal {
+    fn eq(&self, other: &Self) -> bool {
+        let (one, other) = (&self.0, &other.0);
+        Arc::ptr_eq(one, other)
+            || (one.hash == other.hash
+                && one.login == other.login
+                && one.id == other.id
+                && same(&one.source, &other.source)
+                && one.shown == other.shown)
+    }
+}
+
+impl Eq for Principal {}
+
+impl Hash for Principal {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.0.hash);
     }
 }
 
@@ -188,6 +232,7 @@ impl Account {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Fingerprint, LoginRule};
     use std::time::Duration;
 
     #[test]
@@ -209,5 +254,52 @@ mod tests {
             Some(Reject::PasswordExpired),
         );
         check(AccountState { must_change: true, ..open }, Some(Reject::MustChange));
+    }
+
+    fn person(source: &str, login: &Login, shown: &str, id: Id) -> Principal {
+        Principal::found(&SourceInfo::new(source, Fingerprint::default()), login, shown, id).unwrap()
+    }
+
+    fn calvin() -> Login {
+        Login::parse(&RealmId::new("default", LoginRule::CaseMapped).unwrap(), "calvin").unwrap()
+    }
+
+    #[test]
+    fn equal_people_made_apart_are_equal_and_hash_alike() {
+        let make = || person("app", &calvin(), "calvin", Id::from(42));
+        let (one, other) = (make(), make());
+        assert_eq!((&one, one.hash64(), one.spelled()), (&other, other.hash64(), other.spelled()));
+        let text = person("app", &calvin(), "calvin", Id::from("42"));
+        assert_ne!(one.hash64(), text.hash64());
+        assert_eq!(one.spelled(), text.spelled());
+        let elsewhere = person("staff", &calvin(), "calvin", Id::from(42));
+        assert_ne!((one.hash64(), one.spelled()), (elsewhere.hash64(), elsewhere.spelled()));
+        let renamed = Login::parse(one.realm(), "susie").unwrap();
+        let renamed = person("app", &renamed, "susie", Id::from(42));
+        assert_ne!(one.hash64(), renamed.hash64());
+        assert_eq!(one.spelled(), renamed.spelled());
+    }
+
+    #[test]
+    fn people_of_one_hash_are_told_apart_in_full() {
+        let make = |source: &str, login: &Login, shown: &str, id: Id| {
+            let mut who = person(source, login, shown, id);
+            Arc::get_mut(&mut who.0).unwrap().hash = 7;
+            who
+        };
+        let (calvin, susie) = (calvin(), Login::parse(calvin().realm(), "susie").unwrap());
+        let one = make("app", &calvin, "calvin", Id::from(1));
+        assert_eq!(one, make("app", &calvin, "calvin", Id::from(1)));
+        assert_ne!(one, make("staff", &calvin, "calvin", Id::from(1)));
+        assert_ne!(one, make("app", &susie, "susie", Id::from(1)));
+        assert_ne!(one, make("app", &calvin, "calvin", Id::from(2)));
+        assert_ne!(one, make("app", &calvin, "calvin", Id::from("1")));
+        assert_ne!(one, make("app", &calvin, "Calvin", Id::from(1)), "as the store spells it");
+    }
+
+    #[test]
+    fn a_person_takes_112_bytes_at_most_beside_their_texts() {
+        assert!(size_of::<Inner>() <= 112, "{}", size_of::<Inner>());
+        assert_eq!(size_of::<Principal>(), size_of::<usize>());
     }
 }

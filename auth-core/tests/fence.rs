@@ -18,79 +18,120 @@ fn stamps(fence: &Fence, who: &Principal, object: &ObjectRef) -> [Stamp; 4] {
     [login, fence.plus_id(login, who), fence.groups(who), fence.access(who, object)]
 }
 
+/// The people, objects and realms of one trial.
+struct Cast {
+    home: RealmId,
+    elsewhere: RealmId,
+    calvin: Login,
+    susie: Login,
+    // Calvin's login, in the other realm.
+    there: Login,
+    one: Id,
+    one_as_text: Id,
+    two: Id,
+    doc: ObjectRef,
+    other_doc: ObjectRef,
+    page: ObjectRef,
+}
+
+impl Cast {
+    fn new(trial: usize) -> Self {
+        let home = realm_with(&format!("home{trial}"), LoginRule::CaseMapped);
+        let elsewhere = realm_with(&format!("elsewhere{trial}"), LoginRule::CaseMapped);
+        Self {
+            calvin: Login::parse(&home, "calvin").unwrap(),
+            susie: Login::parse(&home, "susie").unwrap(),
+            there: Login::parse(&elsewhere, "calvin").unwrap(),
+            one: Id::from(1),
+            one_as_text: Id::text("1"),
+            two: Id::from(2),
+            doc: object("doc", 1),
+            other_doc: object("doc", 2),
+            page: object("page", 1),
+            home,
+            elsewhere,
+        }
+    }
+
+    fn person(&self, source: &str, login: &str, id: i64) -> Principal {
+        let login = Login::parse(&self.home, login).unwrap();
+        Principal::found(&info(source), &login, login.as_str(), Id::from(id)).unwrap()
+    }
+}
+
 /// What an invalidation moves: of login, account, groups, rights.
 ///
-/// Fences choose their stripes at random, and two subjects may meet on one, about once in 16,000 times: what
-/// must move is certain, what must stay stays in two fences of three.
+/// Stripes are chosen by a key of the process and the names, and two subjects may meet on one, about once in
+/// 16,000 times: what must move is certain, what must stay stays in two trials of three.
 #[track_caller]
-fn check(subject: &Subject<'_>, moved: [bool; 4]) {
-    let (who, doc) = (principal_at("app", "calvin", Id::from(1)), object("doc", 1));
+fn check(subject: impl Fn(&Cast) -> Subject<'_>, moved: [bool; 4]) {
     let mut stayed = [0; 4];
-    for _ in 0..3 {
-        let fence = Fence::new();
-        let before = stamps(&fence, &who, &doc);
-        assert_eq!(stamps(&fence, &who, &doc), before, "reading moves nothing");
-        fence.invalidate(subject);
-        let after = stamps(&fence, &who, &doc);
+    for trial in 0..3 {
+        let (fence, cast) = (Fence::new(), Cast::new(trial));
+        let who = cast.person("app", "calvin", 1);
+        let before = stamps(&fence, &who, &cast.doc);
+        assert_eq!(stamps(&fence, &who, &cast.doc), before, "reading moves nothing");
+        fence.invalidate(&subject(&cast));
+        let after = stamps(&fence, &who, &cast.doc);
         for (kind, stayed) in stayed.iter_mut().enumerate() {
             *stayed += usize::from(before[kind] == after[kind]);
         }
     }
     for (stayed, moved) in stayed.into_iter().zip(moved) {
-        assert!(if moved { stayed == 0 } else { stayed >= 2 }, "{subject:?} moves {moved:?}");
+        assert!(
+            if moved { stayed == 0 } else { stayed >= 2 },
+            "{:?} moves {moved:?}",
+            subject(&Cast::new(0))
+        );
     }
 }
 
 /// Checks that a subject shares no answer with calvin of `app`.
 #[track_caller]
-fn check_apart(subject: &Subject<'_>) {
+fn check_apart(subject: impl Fn(&Cast) -> Subject<'_>) {
     check(subject, [false; 4]);
 }
 
 #[test]
 fn an_invalidation_voids_every_kind_of_answer_about_its_subject() {
-    let (home, id, calvin, doc) = (realm(), Id::from(1), login("calvin"), object("doc", 1));
-    check(&Subject::Login(&calvin), [true; 4]);
-    check(&Subject::Id { realm: &home, source: "app", id: &id }, [false, true, true, true]);
+    check(|cast| Subject::Login(&cast.calvin), [true; 4]);
+    let id = [false, true, true, true];
+    check(|cast| Subject::Id { realm: &cast.home, source: "app", id: &cast.one }, id);
     // However the id is typed: who names it means it.
-    check(&Subject::Id { realm: &home, source: "app", id: &Id::text("1") }, [false, true, true, true]);
-    check(&Subject::Groups(&home), [false, false, true, true]);
-    check(&Subject::Object { realm: &home, object: &doc }, [false, false, false, true]);
-    check(&Subject::Realm(&home), [true; 4]);
-    check(&Subject::All, [true; 4]);
+    check(|cast| Subject::Id { realm: &cast.home, source: "app", id: &cast.one_as_text }, id);
+    check(|cast| Subject::Groups(&cast.home), [false, false, true, true]);
+    check(|cast| Subject::Object { realm: &cast.home, object: &cast.doc }, [false, false, false, true]);
+    check(|cast| Subject::Realm(&cast.home), [true; 4]);
+    check(|_| Subject::All, [true; 4]);
 }
 
 #[test]
 fn an_invalidation_leaves_its_neighbors_alone() {
-    let (home, elsewhere) = (realm(), realm_with("elsewhere", LoginRule::CaseMapped));
-    let (one, two) = (Id::from(1), Id::from(2));
-    let there = Login::parse(&elsewhere, "calvin").unwrap();
-    check_apart(&Subject::Login(&login("susie")));
-    check_apart(&Subject::Login(&there));
-    check_apart(&Subject::Id { realm: &home, source: "app", id: &two });
-    check_apart(&Subject::Id { realm: &home, source: "staff", id: &one });
-    check_apart(&Subject::Id { realm: &elsewhere, source: "app", id: &one });
-    check_apart(&Subject::Object { realm: &home, object: &object("doc", 2) });
-    check_apart(&Subject::Object { realm: &home, object: &object("page", 1) });
-    check_apart(&Subject::Object { realm: &elsewhere, object: &object("doc", 1) });
-    check_apart(&Subject::Groups(&elsewhere));
-    check_apart(&Subject::Realm(&elsewhere));
+    check_apart(|cast| Subject::Login(&cast.susie));
+    check_apart(|cast| Subject::Login(&cast.there));
+    check_apart(|cast| Subject::Id { realm: &cast.home, source: "app", id: &cast.two });
+    check_apart(|cast| Subject::Id { realm: &cast.home, source: "staff", id: &cast.one });
+    check_apart(|cast| Subject::Id { realm: &cast.elsewhere, source: "app", id: &cast.one });
+    check_apart(|cast| Subject::Object { realm: &cast.home, object: &cast.other_doc });
+    check_apart(|cast| Subject::Object { realm: &cast.home, object: &cast.page });
+    check_apart(|cast| Subject::Object { realm: &cast.elsewhere, object: &cast.doc });
+    check_apart(|cast| Subject::Groups(&cast.elsewhere));
+    check_apart(|cast| Subject::Realm(&cast.elsewhere));
 }
 
 #[test]
 fn fewer_than_one_in_a_thousand_others_lose_their_answers() {
-    let others: Vec<_> =
-        (2..5_002).map(|id| principal_at("app", &format!("user{id}"), Id::from(id))).collect();
-    let doc = object("doc", 1);
-    let few = |fence: &Fence| {
-        let all = || others.iter().map(|who| stamps(fence, who, &doc)).collect::<Vec<_>>();
+    let few = |trial: usize| {
+        let (fence, cast) = (Fence::new(), Cast::new(trial));
+        let others: Vec<_> = (2..5_002).map(|id| cast.person("app", &format!("user{id}"), id)).collect();
+        let all = || others.iter().map(|who| stamps(&fence, who, &cast.doc)).collect::<Vec<_>>();
         let before = all();
-        fence.invalidate(&Subject::Login(&login("calvin")));
+        fence.invalidate(&Subject::Login(&cast.calvin));
         let lost = before.iter().zip(all()).filter(|(before, after)| **before != *after).count();
         lost * 1_000 < others.len()
     };
-    // A subject that meets the realm's own stripe costs everybody a miss, once in 20,000 fences.
-    assert!((0..3).filter(|_| few(&Fence::new())).count() >= 2);
+    // A subject that meets the realm's own stripe costs everybody a miss, once in 20,000 trials.
+    assert!((0..3).filter(|trial| few(*trial)).count() >= 2);
 }
 
 fn names() -> impl Strategy<Value = String> {
@@ -101,7 +142,7 @@ fn ids() -> impl Strategy<Value = Id> {
     prop_oneof![
         any::<i64>().prop_map(Id::from),
         names().prop_map(|name| Id::text(&name)),
-        any::<u128>().prop_map(Id::Uuid)
+        any::<u128>().prop_map(Id::uuid)
     ]
 }
 
@@ -358,13 +399,15 @@ fn threads_find_no_stale_answer_after_an_invalidation() {
 fn subjects_are_told_apart_by_their_parts_and_not_by_their_text() {
     // ("a", "bc") and ("ab", "c") are two subjects.
     let (one, other) = (realm_with("a", LoginRule::Exact), realm_with("ab", LoginRule::Exact));
-    let apart = (0..3).filter(|_| {
+    let apart = (0..3).filter(|trial| {
         let fence = Fence::new();
-        let login = Login::parse(&one, "bc").unwrap();
-        let who = Principal::found(&info("b"), &login, "bc", Id::from("cd")).unwrap();
+        let login = Login::parse(&one, &format!("bc{trial}")).unwrap();
+        let id = Id::text(&format!("cd{trial}"));
+        let who = Principal::found(&info("b"), &login, login.as_str(), id).unwrap();
         let before = stamps(&fence, &who, &object("doc", 1));
-        fence.invalidate(&Subject::Login(&Login::parse(&other, "c").unwrap()));
-        fence.invalidate(&Subject::Id { realm: &one, source: "bc", id: &Id::from("d") });
+        fence.invalidate(&Subject::Login(&Login::parse(&other, &format!("c{trial}")).unwrap()));
+        let id = Id::text(&format!("d{trial}"));
+        fence.invalidate(&Subject::Id { realm: &one, source: "bc", id: &id });
         stamps(&fence, &who, &object("doc", 1)) == before
     });
     assert!(apart.count() >= 2);
@@ -378,7 +421,7 @@ fn an_object_is_voided_however_its_id_is_typed() {
         (Id::Int(42), Id::text("42")),
         (Id::text("42"), Id::Int(42)),
         (Id::Int(i64::MIN), Id::text("-9223372036854775808")),
-        (Id::Uuid(7), Id::text("00000000-0000-0000-0000-000000000007")),
+        (Id::uuid(7), Id::text("00000000-0000-0000-0000-000000000007")),
     ] {
         let fence = Fence::new();
         let asked = ObjectRef::new("doc", [asked]).unwrap();
@@ -387,4 +430,60 @@ fn an_object_is_voided_however_its_id_is_typed() {
         fence.invalidate(&Subject::Object { realm: &realm, object: &named });
         assert_ne!(fence.access(&who, &asked), before, "{asked} by {named}");
     }
+}
+
+#[test]
+fn a_watch_sees_an_invalidation_of_any_kind() {
+    let (home, calvin, id, doc) = (realm(), login("calvin"), Id::from(1), object("doc", 1));
+    let fence = Fence::new();
+    for (so_far, subject) in (0..).zip([
+        Subject::Login(&calvin),
+        Subject::Id { realm: &home, source: "app", id: &id },
+        Subject::Object { realm: &home, object: &doc },
+        Subject::Groups(&home),
+        Subject::Realm(&home),
+        Subject::All,
+    ]) {
+        assert_eq!(fence.invalidations(), so_far);
+        let watch = fence.watch();
+        assert!(fence.still(watch), "nothing was invalidated");
+        fence.invalidate(&subject);
+        assert!(!fence.still(watch), "{subject:?}");
+    }
+}
+
+#[test]
+fn threads_keep_nothing_that_was_found_out_before_an_invalidation() {
+    // As `hammer`, but whose value it is shows only when it is there.
+    let (fence, who) = (Fence::new(), principal_at("app", "calvin", Id::from(1)));
+    let (source, told, over) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for version in 1..=5_000 {
+                source.store(version, Ordering::SeqCst);
+                fence.invalidate(&Subject::Login(who.login()));
+                told.store(version, Ordering::SeqCst);
+                std::thread::yield_now();
+            }
+            over.store(true, Ordering::SeqCst);
+        });
+        let mut kept = 0;
+        loop {
+            let last = over.load(Ordering::SeqCst);
+            let watch = fence.watch();
+            let value = source.load(Ordering::SeqCst);
+            let stamp = fence.login(who.login());
+            if fence.still(watch) {
+                let least = told.load(Ordering::SeqCst);
+                if fence.login(who.login()) == stamp {
+                    assert!(value >= least, "version {value} would be served after {least} was told");
+                    kept += 1;
+                }
+            }
+            if last {
+                break;
+            }
+        }
+        assert!(kept >= 1);
+    });
 }

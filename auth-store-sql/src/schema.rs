@@ -385,6 +385,6 @@ mod tests {
             check(other, None);
         }
         assert_eq!(whole_number(&Id::from(7)), Some(7));
-        assert_eq!(whole_number(&Id::Uuid(7)), None);
+        assert_eq!(whole_number(&Id::uuid(7)), None);
     }
 }

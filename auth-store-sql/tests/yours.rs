@@ -227,7 +227,7 @@ async fn an_object_is_there_or_not_before_a_right_counts() {
     for strange in ["01", "1 ", " 1", "+1", "1.0", "one", "1e0", "9223372036854775808"] {
         check(&calvin, Id::from(strange), Some("read"), Access::NotFound).await;
     }
-    check(&calvin, Id::Uuid(1), Some("read"), Access::NotFound).await;
+    check(&calvin, Id::uuid(1), Some("read"), Access::NotFound).await;
     let two = ObjectRef::new("doc", [Id::from(1), Id::from(1)]).unwrap();
     is(ErrorKind::Invalid, store.access(&ctx(), &calvin, &two, Some("read")).await);
 }

@@ -112,7 +112,7 @@ async fn strange_ids_are_no_objects(source: &dyn ObjectPerms, bench: &Bench) {
     let who = bench.principal(source.source(), World::user("calvin"));
     let texts = ["1 OR 1=1", "%", "_", "*", "1 ", " 1", "01", "1.0", "+1", "1,1", "\u{661}", "\u{1f42f}"];
     let strange = texts.into_iter().map(|text| vec![Id::text(text)]);
-    let strange = strange.chain([vec![Id::Uuid(1)], vec![Id::from(1), Id::from(1)], vec![Id::from(1); 20]]);
+    let strange = strange.chain([vec![Id::uuid(1)], vec![Id::from(1), Id::from(1)], vec![Id::from(1); 20]]);
     for id in strange {
         let object = ObjectRef::new("doc", id).expect("a possible object");
         match source.access(&Ctx::new(), &who, &object, None).await {
