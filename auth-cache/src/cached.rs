@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use auth_core::{
-    Access, Account, AccountSource, CacheUse, Clock, Ctx, Error, ErrorKind, Fence, GroupOracle, GroupSet,
-    Login, Lookup, Member, ObjectPerms, ObjectRef, Principal, Result, SourceInfo, Step, StoredHash,
+    Access, Account, AccountSource, BoxFuture, CacheUse, Clock, Ctx, Error, ErrorKind, Fence, GroupOracle,
+    GroupSet, Login, Lookup, Member, ObjectPerms, ObjectRef, Principal, Result, SourceInfo, Step, StoredHash,
 };
 
 use crate::fenced::{Bump, Voiding};
@@ -111,6 +111,44 @@ fn access(answer: &Answer) -> Result<Access> {
     }
 }
 
+// The loads. Boxed, so that a hit carries none of their code.
+
+fn load_account(
+    inner: &Arc<dyn AccountSource>,
+) -> impl FnOnce(Ctx, Key) -> BoxFuture<Result<Answer>> + Send + use<> {
+    let inner = Arc::clone(inner);
+    |ctx, key| {
+        Box::pin(async move {
+            let Key::Account(login) = key else { return Err(misfit()) };
+            inner.account(&ctx, &login).await.map(Answer::Account)
+        })
+    }
+}
+
+fn load_groups(
+    inner: &Arc<dyn GroupOracle>,
+) -> impl FnOnce(Ctx, Key) -> BoxFuture<Result<Answer>> + Send + use<> {
+    let inner = Arc::clone(inner);
+    |ctx, key| {
+        Box::pin(async move {
+            let Key::Groups(who) = key else { return Err(misfit()) };
+            inner.groups_of(&ctx, &who).await.map(Answer::Groups)
+        })
+    }
+}
+
+fn load_access(
+    inner: &Arc<dyn ObjectPerms>,
+) -> impl FnOnce(Ctx, Key) -> BoxFuture<Result<Answer>> + Send + use<> {
+    let inner = Arc::clone(inner);
+    |ctx, key| {
+        Box::pin(async move {
+            let Key::Access(who, object, mode) = key else { return Err(misfit()) };
+            inner.access(&ctx, &who, &object, mode.as_deref()).await.map(Answer::Access)
+        })
+    }
+}
+
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl AccountSource for Cached<dyn AccountSource> {
@@ -119,12 +157,7 @@ impl AccountSource for Cached<dyn AccountSource> {
     }
 
     async fn account(&self, ctx: &Ctx, login: &Login) -> Result<Lookup<Account>> {
-        let inner = Arc::clone(&self.inner);
-        let load = |ctx: Ctx, key: Key| async move {
-            let Key::Account(login) = key else { return Err(misfit()) };
-            inner.account(&ctx, &login).await.map(Answer::Account)
-        };
-        account(self.loader.answer(ctx, &Ask::Account(login), load).await?)
+        account(self.loader.answer(ctx, &Ask::Account(login), || load_account(&self.inner)).await?)
     }
 
     /// Replaces the hash, then voids everything about this person, whatever came of it: after an error
@@ -142,7 +175,7 @@ impl AccountSource for Cached<dyn AccountSource> {
     }
 
     fn peek_account(&self, ctx: &Ctx, login: &Login) -> Option<Lookup<Account>> {
-        account(self.loader.peek(ctx, &Ask::Account(login))?).ok()
+        account(self.loader.peek(ctx, &Ask::Account(login), || load_account(&self.inner))?).ok()
     }
 }
 
@@ -154,12 +187,7 @@ impl GroupOracle for Cached<dyn GroupOracle> {
     }
 
     async fn groups_of(&self, ctx: &Ctx, who: &Principal) -> Result<Lookup<GroupSet>> {
-        let inner = Arc::clone(&self.inner);
-        let load = |ctx: Ctx, key: Key| async move {
-            let Key::Groups(who) = key else { return Err(misfit()) };
-            inner.groups_of(&ctx, &who).await.map(Answer::Groups)
-        };
-        groups(self.loader.answer(ctx, &Ask::Groups(who), load).await?)
+        groups(self.loader.answer(ctx, &Ask::Groups(who), || load_groups(&self.inner)).await?)
     }
 
     /// Answers from the group set where the oracle lists groups. An oracle that can't is asked each time:
@@ -179,7 +207,7 @@ impl GroupOracle for Cached<dyn GroupOracle> {
     }
 
     fn peek_groups(&self, ctx: &Ctx, who: &Principal) -> Option<Lookup<GroupSet>> {
-        groups(self.loader.peek(ctx, &Ask::Groups(who))?).ok()
+        groups(self.loader.peek(ctx, &Ask::Groups(who), || load_groups(&self.inner))?).ok()
     }
 }
 
@@ -197,12 +225,8 @@ impl ObjectPerms for Cached<dyn ObjectPerms> {
         object: &ObjectRef,
         mode: Option<&str>,
     ) -> Result<Access> {
-        let inner = Arc::clone(&self.inner);
-        let load = |ctx: Ctx, key: Key| async move {
-            let Key::Access(who, object, mode) = key else { return Err(misfit()) };
-            inner.access(&ctx, &who, &object, mode.as_deref()).await.map(Answer::Access)
-        };
-        access(&self.loader.answer(ctx, &Ask::Access(who, object, mode), load).await?)
+        let ask = Ask::Access(who, object, mode);
+        access(&self.loader.answer(ctx, &ask, || load_access(&self.inner)).await?)
     }
 
     /// Answers what it can from memory and asks the source once for the rest.
@@ -224,18 +248,16 @@ impl ObjectPerms for Cached<dyn ObjectPerms> {
         if missing.is_empty() {
             return known.into_iter().flatten().map(Ok).collect();
         }
-        let keys = missing.iter().map(|object| Ask::Access(who, object, mode).to_key()).collect();
-        let (inner, who, mode) = (Arc::clone(&self.inner), who.clone(), mode.map(str::to_owned));
+        let asks: Vec<Ask<'_>> = missing.iter().map(|object| Ask::Access(who, object, mode)).collect();
+        let question = (Arc::clone(&self.inner), who.clone(), missing.clone(), mode.map(str::to_owned));
         let load = move |ctx: Ctx, _keys: Vec<Key>| async move {
-            let answers = inner.access_many(&ctx, &who, &missing, mode.as_deref()).await;
+            let (inner, who, objects, mode) = question;
+            let answers = inner.access_many(&ctx, &who, &objects, mode.as_deref()).await;
             answers.into_iter().map(|answer| answer.map(Answer::Access)).collect()
         };
-        let loaded = self.loader.answer_many(ctx, keys, load).await;
-        let mut loaded = match loaded {
-            Ok(answers) => Either::Answers(answers.into_iter()),
-            Err(error) => Either::Failed(error),
-        };
-        known.into_iter().map(|known| known.map_or_else(|| loaded.next(), Ok)).collect()
+        let mut loaded = self.loader.answer_many(ctx, &asks, load).await.into_iter();
+        let mut next = || loaded.next().unwrap_or_else(|| Err(misfit())).and_then(|answer| access(&answer));
+        known.into_iter().map(|known| known.map_or_else(&mut next, Ok)).collect()
     }
 
     fn peek_access(
@@ -245,23 +267,6 @@ impl ObjectPerms for Cached<dyn ObjectPerms> {
         object: &ObjectRef,
         mode: Option<&str>,
     ) -> Option<Access> {
-        access(&self.loader.peek(ctx, &Ask::Access(who, object, mode))?).ok()
-    }
-}
-
-/// What a question about many has brought.
-enum Either {
-    Answers(std::vec::IntoIter<Result<Answer>>),
-    Failed(Error),
-}
-
-impl Either {
-    fn next(&mut self) -> Result<Access> {
-        match self {
-            Self::Answers(answers) => {
-                answers.next().unwrap_or_else(|| Err(misfit())).and_then(|answer| access(&answer))
-            }
-            Self::Failed(error) => Err(error.clone()),
-        }
+        access(&self.loader.peek(ctx, &Ask::Access(who, object, mode), || load_access(&self.inner))?).ok()
     }
 }

@@ -2,8 +2,11 @@
 #![doc = include_str!("../README.md")]
 
 mod cached;
+mod dice;
 mod entry;
 mod fenced;
+mod flight;
+mod gate;
 mod key;
 mod loader;
 mod owners;
@@ -16,9 +19,10 @@ mod tokens;
 pub use cached::Cached;
 pub use entry::{Answer, Entry};
 pub use fenced::Fenced;
+pub use gate::{Backoff, Gate, Limits};
 pub use key::{Ask, Key};
 pub use owners::OwnerTable;
 pub use settings::{Lifetimes, Settings, Ttls};
-pub use stats::{CacheStats, Report, Reports};
+pub use stats::{AgeHistogram, CacheStats, Report, Reports};
 pub use table::{Bound, Build, Kind, LruTable, Table, TableFactory, TtlTable, Usage, kinds};
 pub use tokens::TokenMemory;

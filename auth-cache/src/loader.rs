@@ -1,53 +1,34 @@
 //! The one core of every wrapper: look on the shelf, else load once for everybody who asks.
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use auth_core::{CacheUse, Clock, Ctx, Error, ErrorKind, Fence, Moment, Result, SourceInfo, Step};
+use auth_core::{CacheUse, Clock, Ctx, Error, ErrorKind, Fence, Result, SourceInfo, Step};
 use futures_util::FutureExt;
 use futures_util::future::{Either, select};
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, watch};
 
+use crate::flight::{Flights, Landing, Seat};
+use crate::gate::{Gate, Pass};
 use crate::settings::Settings;
-use crate::shelf::{Before, Found, Shelf};
-use crate::stats::{Report, count};
+use crate::shelf::{Before, Hit, Loaded, Missed, Shelf};
+use crate::stats::{CacheStats, Ended, Report};
 use crate::{Answer, Ask, Key};
 
 #[derive(Debug)]
 pub(crate) struct Loader {
     source: SourceInfo,
     kind: &'static str,
-    shelf: Shelf,
-    turns: Arc<Semaphore>,
+    pub(crate) shelf: Shelf,
+    pub(crate) gate: Arc<Gate>,
     load_timeout: Duration,
-    most: usize,
     // A std mutex: nothing awaits while it is held. What loads bring is kept under it too, so that an older
     // answer can't replace a newer one, and whoever finds no flight finds what the flight has brought.
     flights: Mutex<Flights>,
-}
-
-/// A load that others may share: of this question, begun under these generations.
-type FlightKey = (Key, Before);
-
-type Landing = Option<Result<Answer>>;
-
-#[derive(Debug, Default)]
-struct Flights {
-    open: HashMap<FlightKey, Flight, foldhash::quality::RandomState>,
-    under_way: usize,
-    next: u64,
-}
-
-#[derive(Debug)]
-struct Flight {
-    number: u64,
-    began: Moment,
-    landing: Arc<watch::Sender<Landing>>,
 }
 
 impl Loader {
@@ -58,14 +39,12 @@ impl Loader {
         clock: Arc<dyn Clock>,
         settings: &Settings,
     ) -> Arc<Self> {
-        let loads = settings.loads.clamp(1, Semaphore::MAX_PERMITS);
         Arc::new(Self {
             source,
             kind,
             shelf: Shelf::new(fence, clock, settings),
-            turns: Arc::new(Semaphore::new(loads)),
+            gate: Arc::clone(&settings.gate),
             load_timeout: settings.load_timeout,
-            most: loads.saturating_add(settings.queue),
             flights: Mutex::default(),
         })
     }
@@ -79,49 +58,80 @@ impl Loader {
     }
 
     pub(crate) fn report(&self) -> Report {
-        Report { source: Arc::clone(self.source.name()), kind: self.kind, stats: self.shelf.stats() }
+        let under_way = u64::try_from(self.flights().len()).unwrap_or(u64::MAX);
+        let stats = CacheStats { under_way, ..self.shelf.stats() };
+        Report { source: Arc::clone(self.source.name()), kind: self.kind, stats }
     }
 
-    /// Answers from memory, without waiting and without allocating. A miss is not counted: it comes again
+    /// Answers from memory, without waiting and without allocating, but for the one hit in the life of an
+    /// entry that starts its refresh: `make` makes the load for that. A miss is not counted: it comes again
     /// through [`answer`](Self::answer).
-    pub(crate) fn peek(&self, ctx: &Ctx, ask: &Ask<'_>) -> Option<Answer> {
-        match self.shelf.find(ctx, ask) {
-            Found::Good(answer, age) => {
-                self.note_hit(ctx, &answer, age);
-                Some(answer)
-            }
-            _ => None,
-        }
-    }
-
-    /// Answers from memory, or from a load that is under way, or begins one. `load` is called only then.
-    pub(crate) async fn answer<L, F>(self: &Arc<Self>, ctx: &Ctx, ask: &Ask<'_>, load: L) -> Result<Answer>
+    pub(crate) fn peek<L, F>(
+        self: &Arc<Self>,
+        ctx: &Ctx,
+        ask: &Ask<'_>,
+        make: impl FnOnce() -> L,
+    ) -> Option<Answer>
     where
         L: FnOnce(Ctx, Key) -> F + Send + 'static,
         F: Future<Output = Result<Answer>> + Send + 'static,
     {
-        let landing = match self.find_or_board(ctx, ask, load)? {
+        let hit = self.shelf.find(ctx, ask).ok()?;
+        Some(self.serve(ctx, ask, hit, make))
+    }
+
+    /// Answers from memory, or from a load that is under way, or begins one, which `make` makes. Where that
+    /// fails for a time, an older answer may stand in.
+    pub(crate) async fn answer<L, F>(
+        self: &Arc<Self>,
+        ctx: &Ctx,
+        ask: &Ask<'_>,
+        make: impl FnOnce() -> L + Send,
+    ) -> Result<Answer>
+    where
+        L: FnOnce(Ctx, Key) -> F + Send + 'static,
+        F: Future<Output = Result<Answer>> + Send + 'static,
+    {
+        let failure = match self.find_or_board(ctx, ask, make)? {
             Boarded::Found(answer) => return Ok(answer),
-            Boarded::Flight(landing) => landing,
+            Boarded::Flight(landing) => match self.land(ctx, landing).await? {
+                Ok(answer) => return Ok(answer),
+                Err(failure) => failure,
+            },
+            Boarded::Refused(failure) => failure,
         };
-        self.land(ctx, landing).await
+        self.stand_in(ctx, ask, failure)
     }
 
-    fn find_or_board<L, F>(self: &Arc<Self>, ctx: &Ctx, ask: &Ask<'_>, load: L) -> Result<Boarded>
+    fn serve<L, F>(self: &Arc<Self>, ctx: &Ctx, ask: &Ask<'_>, hit: Hit, make: impl FnOnce() -> L) -> Answer
     where
         L: FnOnce(Ctx, Key) -> F + Send + 'static,
         F: Future<Output = Result<Answer>> + Send + 'static,
     {
-        let found = match self.shelf.find(ctx, ask) {
-            Found::Good(answer, age) => {
-                self.note_hit(ctx, &answer, age);
-                return Ok(Boarded::Found(answer));
-            }
-            other => other,
+        self.note_hit(ctx, &hit.answer, hit.age);
+        if hit.due {
+            self.refresh(ctx, ask, make);
+        }
+        hit.answer
+    }
+
+    fn find_or_board<L, F>(
+        self: &Arc<Self>,
+        ctx: &Ctx,
+        ask: &Ask<'_>,
+        make: impl FnOnce() -> L,
+    ) -> Result<Boarded>
+    where
+        L: FnOnce(Ctx, Key) -> F + Send + 'static,
+        F: Future<Output = Result<Answer>> + Send + 'static,
+    {
+        let missed = match self.shelf.find(ctx, ask) {
+            Ok(hit) => return Ok(Boarded::Found(self.serve(ctx, ask, hit, make))),
+            Err(missed) => missed,
         };
         let now = self.shelf.clock.now();
         if ctx.deadline().is_some_and(|deadline| deadline <= now) {
-            self.note_miss(ctx, &found);
+            self.note_miss(ctx, missed);
             return Err(self.late());
         }
         let runtime = Handle::try_current()
@@ -132,46 +142,73 @@ impl Loader {
         // Read under the lock: what is looked for next is what these generations allow.
         let before = self.shelf.before(ask);
         // A flight may have landed since; it was put on the shelf under this lock.
-        if let Found::Good(answer, age) = self.shelf.find(ctx, ask) {
+        if let Ok(hit) = self.shelf.find(ctx, ask) {
             drop(flights);
-            self.note_hit(ctx, &answer, age);
-            return Ok(Boarded::Found(answer));
+            return Ok(Boarded::Found(self.serve(ctx, ask, hit, make)));
         }
         let place = (key, before);
-        if let Some(flight) = flights.open.get(&place)
-            && ctx.freshness().accepts(now.since(flight.began))
-        {
-            let landing = flight.landing.subscribe();
+        if let Some(landing) = flights.join(&place, |began| ctx.freshness().accepts(now.since(began))) {
             drop(flights);
-            self.note_miss(ctx, &found);
-            count(&self.shelf.counters.coalesced);
+            self.note_miss(ctx, missed);
+            self.shelf.counters.coalesced();
             ctx.note(|| {
                 Step::new("cache", format_args!("{}: joined a load", self.kind)).at(self.source.name())
             });
             return Ok(Boarded::Flight(landing));
         }
-        if flights.under_way >= self.most {
+        if let Some(refusal) = self.gate.refusal(now) {
             drop(flights);
-            self.note_miss(ctx, &found);
-            return Err(self.overloaded());
+            self.note_miss(ctx, missed);
+            self.note_backed_off(ctx, 1);
+            return Ok(Boarded::Refused(refusal));
         }
-        flights.under_way += 1;
-        flights.next += 1;
-        let number = flights.next;
-        let (landing, landed) = watch::channel(None);
-        let landing = Arc::new(landing);
-        // Whether it ends, panics or is dropped with the runtime: the seat takes the flight off the list.
-        let seat =
-            Seat { loader: Arc::clone(self), place: place.clone(), number, landing: Arc::clone(&landing) };
-        // It takes the place of an older one that this question could not join; who waits for that still
-        // gets its answer, who comes later joins this.
-        flights.open.insert(place, Flight { number, began: now, landing });
+        let Some(berth) = self.gate.board() else {
+            drop(flights);
+            self.note_miss(ctx, missed);
+            return Ok(Boarded::Refused(self.overloaded()));
+        };
+        let (flight, landing) = flights.open(place, now);
         drop(flights);
+        // Whether it ends, panics or is dropped with the runtime: the seat takes the flight off the list.
+        let seat = Seat::new(Arc::clone(self), flight, berth);
 
-        self.note_miss(ctx, &found);
-        let ctx = ctx.clone();
-        runtime.spawn(async move { seat.fly(ctx, load).await });
-        Ok(Boarded::Flight(landed))
+        self.note_miss(ctx, missed);
+        let (asker, load) = (ctx.clone(), make());
+        runtime.spawn(async move { seat.fly(asker, load).await });
+        Ok(Boarded::Flight(landing))
+    }
+
+    /// Loads what is in use again before it ends, if the source has time for that. Nobody waits, nor for a
+    /// lock: the next hit comes by.
+    #[cold]
+    fn refresh<L, F>(self: &Arc<Self>, ctx: &Ctx, ask: &Ask<'_>, make: impl FnOnce() -> L)
+    where
+        L: FnOnce(Ctx, Key) -> F + Send + 'static,
+        F: Future<Output = Result<Answer>> + Send + 'static,
+    {
+        let Ok(runtime) = Handle::try_current() else { return };
+        let Ok(mut flights) = self.flights.try_lock() else { return };
+        let now = self.shelf.clock.now();
+        // What hangs on the gate is let go before the lock is: in the other order than it was taken.
+        let Some((turn, refreshing)) = self.gate.try_refresh() else { return };
+        let (Some(berth), Ok(pass)) = (self.gate.board(), self.gate.admit(now)) else { return };
+        let Some(before) = self.shelf.claim_refresh(ctx, ask) else { return };
+        let place = (ask.to_key(), before);
+        if flights.join(&place, |_| true).is_some() {
+            return;
+        }
+        let (flight, _nobody_waits) = flights.open(place, now);
+        drop(flights);
+        let seat = Seat::new(Arc::clone(self), flight, berth);
+
+        self.shelf.counters.refresh();
+        ctx.note(|| Step::new("cache", format_args!("{}: refreshing", self.kind)).at(self.source.name()));
+        let load = make();
+        runtime.spawn(async move {
+            let _refreshing = refreshing;
+            // Not the asker's context: the asker has the answer, and may have shown what it recorded.
+            seat.fly_with(Ctx::new(), turn, pass, load).await;
+        });
     }
 
     /// Puts a question to the source that is not shared, and keeps what it brings, also if the caller
@@ -179,47 +216,69 @@ impl Loader {
     pub(crate) async fn answer_many<L, F>(
         self: &Arc<Self>,
         ctx: &Ctx,
-        keys: Vec<Key>,
+        asks: &[Ask<'_>],
         load: L,
-    ) -> Result<Vec<Result<Answer>>>
+    ) -> Vec<Result<Answer>>
     where
         L: FnOnce(Ctx, Vec<Key>) -> F + Send + 'static,
         F: Future<Output = Vec<Result<Answer>>> + Send + 'static,
     {
+        let all = |error: Error| asks.iter().map(|_| Err(error.clone())).collect();
+        let failed = match self.load_many(ctx, asks, load).await {
+            Ok(Ok(answers)) => answers,
+            Ok(Err(failure)) => all(failure),
+            Err(late) => return all(late),
+        };
+        let answers = failed.into_iter().zip(asks);
+        answers.map(|(answer, ask)| answer.or_else(|failure| self.stand_in(ctx, ask, failure))).collect()
+    }
+
+    /// The outer error is the asker's own deadline.
+    async fn load_many<L, F>(
+        self: &Arc<Self>,
+        ctx: &Ctx,
+        asks: &[Ask<'_>],
+        load: L,
+    ) -> Result<Result<Vec<Result<Answer>>>>
+    where
+        L: FnOnce(Ctx, Vec<Key>) -> F + Send + 'static,
+        F: Future<Output = Vec<Result<Answer>>> + Send + 'static,
+    {
+        for _ in asks {
+            self.note_miss(ctx, Missed::Nothing);
+        }
         let now = self.shelf.clock.now();
         if ctx.deadline().is_some_and(|deadline| deadline <= now) {
             return Err(self.late());
         }
         let runtime = Handle::try_current()
             .map_err(|_| self.fault(ErrorKind::Internal, "a cache was asked outside of a tokio runtime"))?;
-        {
-            let mut flights = self.flights();
-            if flights.under_way >= self.most {
-                return Err(self.overloaded());
-            }
-            flights.under_way += 1;
+        if let Some(refusal) = self.gate.refusal(now) {
+            self.note_backed_off(ctx, asks.len());
+            return Ok(Err(refusal));
         }
-        for _ in &keys {
-            self.note_miss(ctx, &Found::Nothing);
-        }
-        let turn = Turn(Arc::clone(self));
+        let Some(berth) = self.gate.board() else { return Ok(Err(self.overloaded())) };
+        let places: Vec<(Key, Before)> =
+            asks.iter().map(|ask| (ask.to_key(), self.shelf.before(ask))).collect();
         let (this, asker) = (Arc::clone(self), ctx.clone());
-        let befores: Vec<Before> = keys.iter().map(|key| self.shelf.before(&key.ask())).collect();
         let task = runtime.spawn(async move {
-            let _turn = turn;
-            let permit = this.permit().await?;
-            let failed = |answers: &Vec<Result<Answer>>| answers.iter().any(Result::is_err);
-            let questions = keys.clone();
+            let _berth = berth;
+            let turn = this.turn().await?;
+            let pass = this.gate.admit(this.shelf.clock.now()).inspect_err(|_| {
+                this.note_backed_off(&asker, places.len());
+            })?;
+            let questions = places.iter().map(|(key, _)| key.clone()).collect();
             let load = |ctx| load(ctx, questions);
-            let (answers, loaded) = this.ask_source(&asker, permit, load, failed).await;
+            let (answers, loaded) =
+                this.ask_source(&asker, turn, pass, load, |answers: &Vec<_>| judge_many(answers)).await;
             let answers = answers?;
-            if answers.len() != keys.len() {
+            if answers.len() != places.len() {
                 return Err(
                     this.fault(ErrorKind::Internal, "the source answered another number of questions")
                 );
             }
             let _kept_alone = this.flights();
-            for ((key, before), answer) in keys.into_iter().zip(befores).zip(&answers) {
+            for ((key, before), answer) in places.into_iter().zip(&answers) {
                 if let Ok(answer) = answer {
                     this.shelf.keep(key, answer, before, loaded);
                 }
@@ -230,8 +289,8 @@ impl Loader {
         self.by_deadline(ctx, task).await
     }
 
-    /// Waits for a flight, until the caller's own deadline.
-    async fn land(&self, ctx: &Ctx, mut landing: watch::Receiver<Landing>) -> Result<Answer> {
+    /// Waits for a flight. The outer error is the asker's own deadline.
+    async fn land(&self, ctx: &Ctx, mut landing: watch::Receiver<Landing>) -> Result<Result<Answer>> {
         let landed = async move {
             match landing.wait_for(Option::is_some).await {
                 Ok(landed) => landed.clone().unwrap_or_else(|| Err(self.dropped())),
@@ -241,71 +300,112 @@ impl Loader {
         self.by_deadline(ctx, landed).await
     }
 
-    async fn by_deadline<T>(&self, ctx: &Ctx, work: impl Future<Output = Result<T>> + Send) -> Result<T> {
-        let Some(deadline) = ctx.deadline() else { return work.await };
+    async fn by_deadline<T>(&self, ctx: &Ctx, work: impl Future<Output = T> + Send) -> Result<T> {
+        let Some(deadline) = ctx.deadline() else { return Ok(work.await) };
         match select(pin!(work), self.shelf.clock.sleep_until(deadline)).await {
-            Either::Left((done, _)) => done,
+            Either::Left((done, _)) => Ok(done),
             Either::Right(((), _)) => Err(self.late()),
         }
     }
 
+    /// Answers with what is past its lifetime, if the failure is a passing one and the settings allow it.
+    fn stand_in(&self, ctx: &Ctx, ask: &Ask<'_>, failure: Error) -> Result<Answer> {
+        if !failure.kind().is_temporary() {
+            return Err(failure);
+        }
+        let Some((answer, age)) = self.shelf.find_stale(ctx, ask) else { return Err(failure) };
+        self.shelf.counters.stale(age);
+        ctx.note_cache(CacheUse::Stale);
+        ctx.note(|| {
+            let outcome = format_args!("{}: stale, since the source is {}", self.kind, failure.kind());
+            Step::new("cache", outcome).at(self.source.name()).aged(Duration::from_nanos(age))
+        });
+        Ok(answer)
+    }
+
     /// Waits for a turn at the source, for as long as a load may take.
-    async fn permit(&self) -> Result<OwnedSemaphorePermit> {
+    pub(crate) async fn turn(&self) -> Result<OwnedSemaphorePermit> {
         let until = self.shelf.clock.now() + self.load_timeout;
-        match select(pin!(Arc::clone(&self.turns).acquire_owned()), self.shelf.clock.sleep_until(until)).await
-        {
-            Either::Left((Ok(permit), _)) => Ok(permit),
-            Either::Left((Err(_), _)) | Either::Right(((), _)) => Err(self.overloaded()),
+        match select(pin!(self.gate.turn()), self.shelf.clock.sleep_until(until)).await {
+            Either::Left((Some(turn), _)) => Ok(turn),
+            Either::Left((None, _)) | Either::Right(((), _)) => Err(self.overloaded()),
         }
     }
 
-    /// Puts the question, guarded against panics and bounded in time. Returns when it was put, too.
-    async fn ask_source<T, L, F>(
+    /// Puts the question, guarded against panics and bounded in time, and tells the gate what came of it.
+    /// Returns when it was put, too.
+    pub(crate) async fn ask_source<T, L, F>(
         &self,
         asker: &Ctx,
-        permit: OwnedSemaphorePermit,
+        turn: OwnedSemaphorePermit,
+        pass: Pass,
         load: L,
-        failed: impl FnOnce(&T) -> bool + Send,
-    ) -> (Result<T>, Moment)
+        judge: impl FnOnce(&T) -> Judged<'_> + Send,
+    ) -> (Result<T>, Loaded)
     where
         T: Send,
         L: FnOnce(Ctx) -> F + Send,
         F: Future<Output = T> + Send,
     {
         // Read before the source is asked: age counts from here.
-        let began = self.shelf.clock.now();
-        let deadline = began + self.load_timeout;
+        let at = self.shelf.clock.now();
+        let deadline = at + self.load_timeout;
         let ctx = asker.detached(deadline).with_freshness(asker.freshness());
         let guarded = AssertUnwindSafe(async move { load(ctx).await }).catch_unwind();
         let answer = match select(pin!(guarded), self.shelf.clock.sleep_until(deadline)).await {
-            Either::Left((Ok(answer), _)) => Ok(answer),
-            // What a panic says may hold anything: it goes to the panic hook, not to the askers.
-            Either::Left((Err(_), _)) => Err(self.fault(ErrorKind::Internal, "the source panicked")),
-            Either::Right(((), _)) => {
-                Err(self.fault(ErrorKind::Timeout, "the source did not answer within the limit of a load"))
+            Either::Left((answer, _)) => Some(answer),
+            Either::Right(((), _)) => None,
+        };
+        drop(turn);
+        let now = self.shelf.clock.now();
+        let took = now.since(at);
+        let (answer, ended) = match answer {
+            Some(Ok(answer)) => {
+                let Judged { failed, fault } = judge(&answer);
+                pass.ended(now, fault);
+                (Ok(answer), if failed { Ended::Failed } else { Ended::Answered })
+            }
+            // What a panic says may hold anything: it goes to the panic hook, not to the askers. Nor does it
+            // tell whether the source is there: the pass is dropped without a word.
+            Some(Err(_)) => (Err(self.fault(ErrorKind::Internal, "the source panicked")), Ended::Failed),
+            None => {
+                let late =
+                    self.fault(ErrorKind::Timeout, "the source did not answer within the limit of a load");
+                pass.ended(now, Some(&late));
+                (Err(late), Ended::TimedOut)
             }
         };
-        drop(permit);
-        let took = self.shelf.clock.now().since(began);
-        self.shelf.counters.load(took, answer.as_ref().map_or(true, failed));
-        (answer, began)
+        self.shelf.counters.load(took, ended);
+        (answer, Loaded { at, took })
     }
 
-    fn flights(&self) -> MutexGuard<'_, Flights> {
+    pub(crate) fn flights(&self) -> MutexGuard<'_, Flights> {
         self.flights.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn note_hit(&self, ctx: &Ctx, answer: &Answer, age: Duration) {
+    fn note_hit(&self, ctx: &Ctx, answer: &Answer, age: u64) {
         self.shelf.counters.hit(answer.is_negative(), age);
         ctx.note_cache(CacheUse::Hit);
-        ctx.note(|| Step::new("cache", format_args!("{}: hit", self.kind)).at(self.source.name()).aged(age));
+        ctx.note(|| {
+            let step = Step::new("cache", format_args!("{}: hit", self.kind));
+            step.at(self.source.name()).aged(Duration::from_nanos(age))
+        });
     }
 
-    fn note_miss(&self, ctx: &Ctx, found: &Found) {
-        self.shelf.counters.miss(found);
+    fn note_miss(&self, ctx: &Ctx, missed: Missed) {
+        self.shelf.counters.miss(missed);
         ctx.note_cache(CacheUse::Miss);
         ctx.note(|| {
-            Step::new("cache", format_args!("{}: {}", self.kind, found.as_str())).at(self.source.name())
+            Step::new("cache", format_args!("{}: {}", self.kind, missed.as_str())).at(self.source.name())
+        });
+    }
+
+    /// Notes that questions get the last error of a source that is left alone.
+    pub(crate) fn note_backed_off(&self, ctx: &Ctx, questions: usize) {
+        self.shelf.counters.backed_off(u64::try_from(questions).unwrap_or(u64::MAX));
+        ctx.note(|| {
+            let outcome = format_args!("{}: the source has failed and is left alone for a while", self.kind);
+            Step::new("cache", outcome).at(self.source.name())
         });
     }
 
@@ -329,82 +429,27 @@ impl Loader {
 enum Boarded {
     Found(Answer),
     Flight(watch::Receiver<Landing>),
+    Refused(Error),
 }
 
-/// A place among the loads under way.
-struct Turn(Arc<Loader>);
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        let mut flights = self.0.flights();
-        flights.under_way = flights.under_way.saturating_sub(1);
-    }
+/// What an answer says about its source.
+pub(crate) struct Judged<'a> {
+    /// Whether it counts as a failed load.
+    pub(crate) failed: bool,
+    /// The error that says that something is wrong with the source.
+    pub(crate) fault: Option<&'a Error>,
 }
 
-/// The duty to fly one flight; however it ends, the flight is off the list then.
-struct Seat {
-    loader: Arc<Loader>,
-    place: FlightKey,
-    number: u64,
-    landing: Arc<watch::Sender<Landing>>,
+pub(crate) fn judge_one(answer: &Result<Answer>) -> Judged<'_> {
+    Judged { failed: answer.is_err(), fault: answer.as_ref().err() }
 }
 
-impl Seat {
-    async fn fly<L, F>(self, ctx: Ctx, load: L)
-    where
-        L: FnOnce(Ctx, Key) -> F + Send,
-        F: Future<Output = Result<Answer>> + Send,
-    {
-        let loader = Arc::clone(&self.loader);
-        let permit = match Arc::clone(&loader.turns).try_acquire_owned() {
-            Ok(permit) => permit,
-            Err(_) => match loader.permit().await {
-                // Everybody has left while this waited for its turn: spare the source the question.
-                Ok(_) if self.is_deserted() => return,
-                Ok(permit) => permit,
-                Err(error) => return self.land(Err(error), None),
-            },
-        };
-        let question = self.place.0.clone();
-        let load = |ctx| load(ctx, question);
-        let (answer, began) = loader.ask_source(&ctx, permit, load, Result::is_err).await;
-        self.land(answer.and_then(|answer| answer), Some(began));
-    }
-
-    /// Keeps the answer, takes the flight off the list in the same step, and tells everybody who waits.
-    fn land(self, answer: Result<Answer>, began: Option<Moment>) {
-        let mut flights = self.loader.flights();
-        if let (Ok(answer), Some(began)) = (&answer, began) {
-            let (key, before) = self.place.clone();
-            self.loader.shelf.keep(key, answer, before, began);
-        }
-        self.take_off(&mut flights);
-        drop(flights);
-        self.landing.send_replace(Some(answer));
-    }
-
-    /// Reports whether nobody waits; then nobody can join any more either.
-    fn is_deserted(&self) -> bool {
-        let mut flights = self.loader.flights();
-        let deserted = self.landing.receiver_count() == 0;
-        if deserted {
-            self.take_off(&mut flights);
-        }
-        deserted
-    }
-
-    fn take_off(&self, flights: &mut Flights) {
-        // A newer flight may have taken the place.
-        if flights.open.get(&self.place).is_some_and(|flight| flight.number == self.number) {
-            flights.open.remove(&self.place);
-        }
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        let mut flights = self.loader.flights();
-        self.take_off(&mut flights);
-        flights.under_way = flights.under_way.saturating_sub(1);
+/// One answer among many shows that the source is there.
+fn judge_many(answers: &[Result<Answer>]) -> Judged<'_> {
+    let passing = |answer: &Result<Answer>| answer.as_ref().is_err_and(|error| error.kind().is_temporary());
+    let fault = if answers.iter().all(passing) { answers.last() } else { None };
+    Judged {
+        failed: answers.iter().any(Result::is_err),
+        fault: fault.and_then(|answer| answer.as_ref().err()),
     }
 }

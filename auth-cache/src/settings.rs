@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use auth_core::{Access, Lookup};
 
-use crate::table::{TableFactory, TtlTable};
+use crate::gate::{Gate, Limits};
+use crate::table::{Bound, TableFactory, TtlTable};
 use crate::{Answer, Entry};
 
 /// How long each kind of answer lives, from the moment its source was asked. Zero: it is not kept.
@@ -139,6 +140,18 @@ impl Lifetimes {
     /// Returns how long an answer of this kind lives.
     #[must_use]
     pub fn of(&self, answer: &Answer) -> Duration {
+        Duration::from_nanos(self.nanos_of(answer))
+    }
+
+    /// Returns how long this entry lives: never longer than the lifetime of its kind, shorter by up to
+    /// ten percent, so that what was loaded together is not reloaded together.
+    #[must_use]
+    pub fn of_entry(&self, entry: &Entry) -> Duration {
+        Duration::from_nanos(self.nanos_of_entry(entry))
+    }
+
+    // Every hit asks for these: in nanoseconds, since taking a `Duration` apart costs divisions.
+    fn nanos_of(&self, answer: &Answer) -> u64 {
         let place = match answer {
             Answer::Account(Lookup::Found(_)) => &self.account,
             Answer::Groups(Lookup::Found(_)) => &self.groups,
@@ -148,41 +161,44 @@ impl Lifetimes {
             Answer::Access(Access::NotFound) => &self.not_found,
             Answer::Token(_) => &self.token,
         };
-        Duration::from_nanos(place.load(Ordering::Relaxed))
+        place.load(Ordering::Relaxed)
     }
 
-    /// Returns how long this entry lives: never longer than the lifetime of its kind, shorter by up to
-    /// ten percent, so that what was loaded together is not reloaded together.
-    #[must_use]
-    pub fn of_entry(&self, entry: &Entry) -> Duration {
-        let ttl = nanos(self.of(&entry.answer));
-        // 255 parts of 2,550 are the tenth.
-        Duration::from_nanos(ttl.saturating_sub((ttl / 2550).saturating_mul(u64::from(entry.jitter))))
+    pub(crate) fn nanos_of_entry(&self, entry: &Entry) -> u64 {
+        let ttl = self.nanos_of(&entry.answer);
+        // 255 parts of 2,550 are the tenth: no more than `ttl`, and no overflow.
+        ttl - (ttl / 2550) * u64::from(entry.jitter)
     }
 }
 
-fn nanos(ttl: Duration) -> u64 {
+pub(crate) fn nanos(ttl: Duration) -> u64 {
     u64::try_from(ttl.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// How a wrapper caches.
 ///
-/// Clones share their [`Lifetimes`]; give every wrapper of a realm a clone of one.
+/// Clones share their [`Lifetimes`] and their [`Gate`]. Give every wrapper of a source a clone of one; for
+/// another source, [`for_source`](Self::for_source) makes settings with a gate of its own.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Settings {
     /// Makes the tables; see [`kinds`](crate::kinds).
     pub factory: TableFactory,
-    /// How many entries are kept, beside an eighth as many for answers that there is nobody and nothing.
-    pub size: usize,
-    /// How long they live.
+    /// How much is kept, beside an eighth as much for answers that there is nobody and nothing.
+    pub bound: Bound,
+    /// How long answers live.
     pub lifetimes: Arc<Lifetimes>,
     /// How long one question to the source may take, and how long it may wait for its turn.
     pub load_timeout: Duration,
-    /// How many questions are put to the source at once.
-    pub loads: usize,
-    /// How many more wait for their turn before the next is refused as overloaded.
-    pub queue: usize,
+    /// How long past its lifetime an answer may stand in for a source that fails. Zero: not at all.
+    pub stale_if_error: Duration,
+    /// How early what is in use is loaded again, in measured times of a load. Zero: not before its end.
+    pub refresh_ahead: f64,
+    /// How many questions the source is asked at once, and how long it is left alone after failures.
+    pub gate: Arc<Gate>,
+    /// Where chance comes from: jitter, and when a refresh is due. The same seed gives the same again;
+    /// without one, each cache has its own.
+    pub seed: Option<u64>,
 }
 
 impl Settings {
@@ -194,18 +210,32 @@ impl Settings {
     pub fn new(factory: TableFactory) -> Self {
         Self {
             factory,
-            size: Self::SIZE,
+            bound: Bound::Entries(Self::SIZE),
             lifetimes: Arc::new(Lifetimes::new(Ttls::default())),
             load_timeout: Duration::from_secs(5),
-            loads: 64,
-            queue: 16_384,
+            stale_if_error: Duration::ZERO,
+            refresh_ahead: 1.0,
+            gate: Arc::default(),
+            seed: None,
         }
+    }
+
+    /// Returns these settings for another source: the same lifetimes and limits, a gate of its own.
+    #[must_use]
+    pub fn for_source(&self) -> Self {
+        self.clone().with_limits(self.gate.limits())
     }
 
     /// Sets how many entries are kept. Zero keeps none.
     #[must_use]
-    pub fn with_size(mut self, size: usize) -> Self {
-        self.size = size;
+    pub fn with_size(self, entries: usize) -> Self {
+        self.with_bound(Bound::Entries(entries))
+    }
+
+    /// Sets how much is kept. Zero keeps nothing.
+    #[must_use]
+    pub fn with_bound(mut self, bound: Bound) -> Self {
+        self.bound = bound;
         self
     }
 
@@ -223,22 +253,49 @@ impl Settings {
         self
     }
 
-    /// Sets how many questions are put to the source at once; at least one.
+    /// Sets how long past its lifetime an answer may stand in for a source that fails. It never does for a
+    /// subject that was invalidated since, for a token, or for "nobody" and "nothing".
     #[must_use]
-    pub fn with_loads(mut self, loads: usize) -> Self {
-        self.loads = loads;
+    pub fn with_stale_if_error(mut self, longer: Duration) -> Self {
+        self.stale_if_error = longer;
         self
     }
 
-    /// Sets how many questions wait for their turn.
+    /// Sets how early what is in use is loaded again, in measured times of a load. What is no number or
+    /// less than zero is zero: not before its end.
     #[must_use]
-    pub fn with_queue(mut self, queue: usize) -> Self {
-        self.queue = queue;
+    pub fn with_refresh_ahead(mut self, loads: f64) -> Self {
+        self.refresh_ahead = loads;
         self
     }
 
-    pub(crate) fn negative_size(&self) -> usize {
-        if self.size == 0 { 0 } else { (self.size / 8).max(1) }
+    /// Sets the gate, to be shared by everything that asks one source.
+    #[must_use]
+    pub fn with_gate(mut self, gate: Arc<Gate>) -> Self {
+        self.gate = gate;
+        self
+    }
+
+    /// Sets how the source may be asked, with a gate of its own, which earlier clones do not share.
+    #[must_use]
+    pub fn with_limits(self, limits: Limits) -> Self {
+        self.with_gate(Arc::new(Gate::new(limits)))
+    }
+
+    /// Sets where chance comes from.
+    #[must_use]
+    pub fn with_seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// Returns how much is kept of answers that there is nobody or nothing.
+    pub(crate) fn negative_bound(&self) -> Bound {
+        let eighth = |size: usize| if size == 0 { 0 } else { (size / 8).max(1) };
+        match self.bound {
+            Bound::Entries(entries) => Bound::Entries(eighth(entries)),
+            Bound::Bytes(bytes) => Bound::Bytes(eighth(bytes)),
+        }
     }
 }
 
@@ -251,11 +308,12 @@ impl Default for Settings {
 impl std::fmt::Debug for Settings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Settings")
-            .field("size", &self.size)
+            .field("bound", &self.bound)
             .field("lifetimes", &self.lifetimes.get())
             .field("load_timeout", &self.load_timeout)
-            .field("loads", &self.loads)
-            .field("queue", &self.queue)
+            .field("stale_if_error", &self.stale_if_error)
+            .field("refresh_ahead", &self.refresh_ahead)
+            .field("limits", &self.gate.limits())
             .finish_non_exhaustive()
     }
 }

@@ -1,23 +1,29 @@
 //! The tables of one cache, and the rule for what on them is still good.
 
-use std::hash::BuildHasher;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use auth_core::{Clock, Ctx, Fence, IdWatch, Lookup, Moment, Stamp};
-use foldhash::fast::RandomState;
+use auth_core::{Clock, Ctx, Fence, Freshness, IdWatch, Lookup, Moment, Stamp};
 
-use crate::settings::{Lifetimes, Settings};
-use crate::stats::{CacheStats, Counters, count};
+use crate::dice::{Dice, chance};
+use crate::settings::{Lifetimes, Settings, nanos};
+use crate::stats::{CacheStats, Counters};
 use crate::table::{Bound, Table};
 use crate::{Answer, Ask, Entry, Key};
 
-/// What looking for an entry came to.
-pub(crate) enum Found {
-    /// A good one of this age.
-    Good(Answer, Duration),
-    /// None, or none that this question accepts.
+/// An answer from memory.
+pub(crate) struct Hit {
+    pub(crate) answer: Answer,
+    /// In nanoseconds, at least what it is.
+    pub(crate) age: u64,
+    /// Whether it should be loaded again, before it ends.
+    pub(crate) due: bool,
+}
+
+/// Why there is no answer from memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Missed {
+    /// No entry, or none that this question accepts.
     Nothing,
     /// One that an invalidation has voided.
     Void,
@@ -25,11 +31,10 @@ pub(crate) enum Found {
     Expired,
 }
 
-impl Found {
+impl Missed {
     /// Names it for `explain`.
-    pub(crate) const fn as_str(&self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
-            Self::Good(..) => "hit",
             Self::Nothing => "miss",
             Self::Void => "invalidated",
             Self::Expired => "expired",
@@ -46,6 +51,13 @@ pub(crate) struct Before {
     ids: Option<IdWatch>,
 }
 
+/// When a load was put to the source and how long that took.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Loaded {
+    pub(crate) at: Moment,
+    pub(crate) took: Duration,
+}
+
 #[derive(Debug)]
 pub(crate) struct Shelf {
     positive: Arc<dyn Table>,
@@ -54,22 +66,25 @@ pub(crate) struct Shelf {
     fence: Arc<Fence>,
     pub(crate) clock: Arc<dyn Clock>,
     lifetimes: Arc<Lifetimes>,
+    stale_if_error: u64,
+    refresh_ahead: f64,
     pub(crate) counters: Counters,
-    dice: RandomState,
-    throws: AtomicU64,
+    dice: Dice,
 }
 
 impl Shelf {
     pub(crate) fn new(fence: Arc<Fence>, clock: Arc<dyn Clock>, settings: &Settings) -> Self {
         Self {
-            positive: (settings.factory)(Bound::Entries(settings.size)),
-            negative: (settings.factory)(Bound::Entries(settings.negative_size())),
+            positive: (settings.factory)(settings.bound),
+            negative: (settings.factory)(settings.negative_bound()),
             fence,
             clock,
             lifetimes: Arc::clone(&settings.lifetimes),
+            stale_if_error: nanos(settings.stale_if_error),
+            // `max` also makes a zero of what is no number.
+            refresh_ahead: settings.refresh_ahead.max(0.0),
             counters: Counters::default(),
-            dice: RandomState::default(),
-            throws: AtomicU64::new(0),
+            dice: Dice::seeded(settings.seed),
         }
     }
 
@@ -85,38 +100,62 @@ impl Shelf {
     }
 
     /// Looks for an entry that is still good for this question.
-    pub(crate) fn find(&self, ctx: &Ctx, ask: &Ask<'_>) -> Found {
+    pub(crate) fn find(&self, ctx: &Ctx, ask: &Ask<'_>) -> Result<Hit, Missed> {
         let freshness = ctx.freshness();
-        if !freshness.accepts(Duration::ZERO) {
-            return Found::Nothing;
+        if freshness == Freshness::Fresh {
+            return Err(Missed::Nothing);
         }
         let Some(entry) = self.positive.get(ask).or_else(|| self.negative.get(ask)) else {
-            return Found::Nothing;
+            return Err(Missed::Nothing);
         };
         if self.current(ask, &entry.answer) != Some(entry.stamp) {
-            return Found::Void;
+            return Err(Missed::Void);
         }
-        let now = self.clock.now();
-        let age = now.since(entry.loaded);
-        let ended = entry.end_ms != Entry::NO_END && age >= Duration::from_millis(u64::from(entry.end_ms));
-        if ended || age >= self.lifetimes.of_entry(&entry) {
-            return Found::Expired;
+        // The coarse time is never before the true one, so that an age is never less than it is.
+        let age = self.clock.coarse().as_nanos().saturating_sub(entry.loaded.as_nanos());
+        let life = self.lifetimes.nanos_of_entry(&entry);
+        if age >= life || self.has_ended(&entry, age) {
+            return Err(Missed::Expired);
         }
-        if let Answer::Token(state) = &entry.answer
-            && self.clock.wall() >= state.expires_at
+        if let Freshness::MaxAge(limit) = freshness
+            && Duration::from_nanos(age) > limit
         {
-            return Found::Expired;
+            return Err(Missed::Nothing);
         }
-        if !freshness.accepts(age) {
-            return Found::Nothing;
+        let due = entry.ahead != 0 && age >= life - (life >> 16) * u64::from(entry.ahead);
+        Ok(Hit { answer: entry.answer, age, due })
+    }
+
+    /// Looks for an answer past its lifetime that may stand in for a source that has failed, and its age.
+    pub(crate) fn find_stale(&self, ctx: &Ctx, ask: &Ask<'_>) -> Option<(Answer, u64)> {
+        let freshness = ctx.freshness();
+        if self.stale_if_error == 0 || freshness == Freshness::Fresh {
+            return None;
         }
-        Found::Good(entry.answer, age)
+        // "Nobody" never stands in: a chain would take the failure of one source for leave to ask the next.
+        let entry = self.positive.get(ask)?;
+        if matches!(entry.answer, Answer::Token(_)) || self.current(ask, &entry.answer) != Some(entry.stamp) {
+            return None;
+        }
+        let age = self.clock.now().as_nanos().saturating_sub(entry.loaded.as_nanos());
+        let most = self.lifetimes.nanos_of_entry(&entry).saturating_add(self.stale_if_error);
+        let good = age < most && !self.has_ended(&entry, age) && freshness.accepts(Duration::from_nanos(age));
+        good.then_some((entry.answer, age))
+    }
+
+    /// Reports whether an entry of this age is past an end of its own.
+    fn has_ended(&self, entry: &Entry, age: u64) -> bool {
+        if entry.end_ms != Entry::NO_END && age >= u64::from(entry.end_ms) * 1_000_000 {
+            return true;
+        }
+        // Only tokens look at the time of day.
+        matches!(&entry.answer, Answer::Token(state) if self.clock.wall() >= state.expires_at)
     }
 
     /// Keeps what a load brought, unless an invalidation has voided it or something newer is kept.
     ///
     /// Loads must not do this at the same time: see the lock in `loader`.
-    pub(crate) fn keep(&self, key: Key, answer: &Answer, before: Before, loaded: Moment) {
+    pub(crate) fn keep(&self, key: Key, answer: &Answer, before: Before, loaded: Loaded) {
         let ask = key.ask();
         let stamp = match (answer, before.stamp, before.ids) {
             (Answer::Account(Lookup::Found(account)), Some(stamp), Some(ids)) => {
@@ -125,11 +164,12 @@ impl Shelf {
             (_, stamp, _) => stamp,
         };
         let Some(stamp) = stamp.filter(|stamp| Some(*stamp) == self.current(&ask, answer)) else {
-            count(&self.counters.voided);
+            self.counters.voided();
             return;
         };
-        let newer =
-            |entry: &Entry| entry.loaded > loaded && Some(entry.stamp) == self.current(&ask, &entry.answer);
+        let newer = |entry: &Entry| {
+            entry.loaded > loaded.at && Some(entry.stamp) == self.current(&ask, &entry.answer)
+        };
         if self.positive.get(&ask).is_some_and(|entry| newer(&entry))
             || self.negative.get(&ask).is_some_and(|entry| newer(&entry))
         {
@@ -145,42 +185,65 @@ impl Shelf {
         if self.lifetimes.of(answer).is_zero() {
             home.remove(&ask);
         } else {
-            let entry = self.entry(answer.clone(), stamp, loaded, Entry::NO_END);
-            home.put(key, entry);
+            home.put(key, self.entry(answer.clone(), stamp, loaded, Entry::NO_END));
         }
     }
 
-    /// Keeps an answer that needed no load, in place of the one before, until its own end.
-    pub(crate) fn keep_until(&self, key: Key, answer: Answer, stamp: Stamp, until: Moment) {
-        let now = self.clock.now();
-        if now >= until || self.lifetimes.of(&answer).is_zero() {
+    /// Keeps an answer that needed no load, in place of the one before, for so long at most.
+    pub(crate) fn keep_for(&self, key: Key, answer: Answer, stamp: Stamp, at: Moment, most: Duration) {
+        // An end further off than the field can say is taken for the furthest that it can.
+        let end_ms = u32::try_from(most.as_millis()).unwrap_or(u32::MAX).min(Entry::NO_END - 1);
+        if end_ms == 0 || self.lifetimes.of(&answer).is_zero() {
             self.positive.remove(&key.ask());
         } else {
-            // An end further off than the field can say is taken for the furthest that it can.
-            let end_ms =
-                u32::try_from(until.since(now).as_millis()).unwrap_or(u32::MAX).min(Entry::NO_END - 1);
-            let entry = self.entry(answer, stamp, now, end_ms);
-            self.positive.put(key, entry);
+            let loaded = Loaded { at, took: Duration::ZERO };
+            self.positive.put(key, self.entry(answer, stamp, loaded, end_ms));
         }
+    }
+
+    /// Marks an entry, so that no other hit starts a refresh of it, and reads what must be read before the
+    /// source is asked. Nothing if it is not due any more.
+    ///
+    /// Like [`keep`](Self::keep) under the lock in `loader`: what it puts back must not replace a newer one.
+    pub(crate) fn claim_refresh(&self, ctx: &Ctx, ask: &Ask<'_>) -> Option<Before> {
+        let before = self.before(ask);
+        if !self.find(ctx, ask).is_ok_and(|hit| hit.due) {
+            return None;
+        }
+        let (home, entry) = match self.positive.get(ask) {
+            Some(entry) => (&self.positive, entry),
+            None => (&self.negative, self.negative.get(ask)?),
+        };
+        home.put(ask.to_key(), Entry { ahead: 0, ..entry });
+        Some(before)
     }
 
     pub(crate) fn stats(&self) -> CacheStats {
         let (positive, negative) = (self.positive.usage(), self.negative.usage());
-        let most = |table: &dyn Table| match table.bound() {
-            Some(Bound::Entries(most)) => u64::try_from(most).unwrap_or(u64::MAX),
-            Some(Bound::Bytes(_)) | None => 0,
+        let bound = match (self.positive.bound(), self.negative.bound()) {
+            (Some(Bound::Entries(one)), Some(Bound::Entries(other))) => {
+                Some(Bound::Entries(one.saturating_add(other)))
+            }
+            (Some(Bound::Bytes(one)), Some(Bound::Bytes(other))) => {
+                Some(Bound::Bytes(one.saturating_add(other)))
+            }
+            _ => None,
         };
         CacheStats {
             evictions: positive.evictions.saturating_add(negative.evictions),
             entries: positive.entries.saturating_add(negative.entries),
-            capacity: most(&*self.positive).saturating_add(most(&*self.negative)),
+            bytes: positive.bytes.saturating_add(negative.bytes),
+            bound,
             ..self.counters.snapshot()
         }
     }
 
-    fn entry(&self, answer: Answer, stamp: Stamp, loaded: Moment, end_ms: u32) -> Entry {
-        let [jitter, ..] = self.dice.hash_one(self.throws.fetch_add(1, Ordering::Relaxed)).to_le_bytes();
-        Entry { answer, stamp, loaded, end_ms, ahead: 0, jitter }
+    fn entry(&self, answer: Answer, stamp: Stamp, loaded: Loaded, end_ms: u32) -> Entry {
+        let throw = self.dice.throw();
+        let [jitter, ..] = throw.to_le_bytes();
+        let entry = Entry { answer, stamp, loaded: loaded.at, end_ms, ahead: 0, jitter };
+        let life = self.lifetimes.nanos_of_entry(&entry);
+        Entry { ahead: ahead(self.refresh_ahead, throw, life, loaded.took), ..entry }
     }
 
     fn stamp(&self, ask: &Ask<'_>) -> Option<Stamp> {
@@ -205,5 +268,46 @@ impl Shelf {
             _ => whose.login(),
         };
         Some(self.fence.plus_id(self.fence.login(login), whose))
+    }
+}
+
+/// Draws how much of its life, in parts of 65,536, is the time in which a hit starts a refresh: at least the
+/// time that the load took, longer by chance, so that what was loaded together is not refreshed together,
+/// and at most half of the life. After XFetch (Vattani, Chierichetti, Lowenstein: Optimal Probabilistic
+/// Cache Stampede Prevention, VLDB 2015), but drawn once, so that a hit draws nothing.
+fn ahead(loads: f64, throw: u64, life: u64, took: Duration) -> u16 {
+    const HALF: u16 = 1 << 15;
+    let exponential = -(1.0 - chance(throw)).ln();
+    let early = took.as_secs_f64() * (1.0 + exponential) * loads;
+    let early = Duration::try_from_secs_f64(early).map_or(u64::MAX, nanos);
+    if early == 0 || life == 0 {
+        return 0;
+    }
+    // Rounded up: a part of a long life is longer than many a load.
+    let parts = (u128::from(early) << 16).div_ceil(u128::from(life));
+    u16::try_from(parts).unwrap_or(HALF).min(HALF)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refresh_is_due_for_at_least_the_time_of_a_load_and_at_most_half_of_the_life() {
+        let (life, took) = (60_000_000_000, Duration::from_millis(20));
+        let (least, mut sum) = (22, 0_u64);
+        for throw in 0..10_000_u64 {
+            let throw = throw.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+            let parts = ahead(1.0, throw, life, took);
+            assert!(parts >= least, "{parts}");
+            sum += u64::from(parts);
+            assert_eq!(ahead(0.0, throw, life, took), 0);
+            assert_eq!(ahead(1.0, throw, life, Duration::ZERO), 0);
+            assert_eq!(ahead(1.0, throw, 0, took), 0);
+            assert_eq!(ahead(1.0, throw, life, Duration::from_secs(60)), 1 << 15);
+            assert_eq!(ahead(f64::INFINITY, throw, life, took), 1 << 15);
+        }
+        // The mean of an exponential time is one: twice the load on average.
+        assert!((42..=46).contains(&(sum / 10_000)), "{sum}");
     }
 }

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use auth_core::{CacheUse, Clock, Ctx, Fence, Lookup, Result, Step, TokenCache, TokenId, TokenState};
 
 use crate::settings::Settings;
-use crate::shelf::{Found, Shelf};
+use crate::shelf::{Missed, Shelf};
 use crate::stats::{Report, Reports};
 use crate::{Answer, Ask, Key};
 
@@ -32,16 +32,14 @@ impl TokenMemory {
         Self { name: realm.into(), shelf: Shelf::new(fence, clock, settings) }
     }
 
-    fn find(&self, ctx: &Ctx, id: &TokenId) -> std::result::Result<Arc<TokenState>, Found> {
-        match self.shelf.find(ctx, &Ask::Token(id)) {
-            Found::Good(Answer::Token(state), age) => {
-                self.shelf.counters.hit(false, age);
-                ctx.note_cache(CacheUse::Hit);
-                ctx.note(|| Step::new("cache", "hit").at(&self.name).aged(age));
-                Ok(state)
-            }
-            other => Err(other),
-        }
+    fn find(&self, ctx: &Ctx, id: &TokenId) -> std::result::Result<Arc<TokenState>, Missed> {
+        let hit = self.shelf.find(ctx, &Ask::Token(id))?;
+        // A table of somebody else's that mixes up its keys must not turn into an answer.
+        let Answer::Token(state) = hit.answer else { return Err(Missed::Nothing) };
+        self.shelf.counters.hit(false, hit.age);
+        ctx.note_cache(CacheUse::Hit);
+        ctx.note(|| Step::new("cache", "hit").at(&self.name).aged(Duration::from_nanos(hit.age)));
+        Ok(state)
     }
 }
 
@@ -49,13 +47,13 @@ impl TokenMemory {
 #[deny(clippy::missing_trait_methods)]
 impl TokenCache for TokenMemory {
     async fn get(&self, ctx: &Ctx, id: &TokenId) -> Result<Lookup<TokenState>> {
-        let found = match self.find(ctx, id) {
+        let missed = match self.find(ctx, id) {
             Ok(state) => return Ok(Lookup::Found((*state).clone())),
-            Err(found) => found,
+            Err(missed) => missed,
         };
-        self.shelf.counters.miss(&found);
+        self.shelf.counters.miss(missed);
         ctx.note_cache(CacheUse::Miss);
-        ctx.note(|| Step::new("cache", found.as_str()).at(&self.name));
+        ctx.note(|| Step::new("cache", missed.as_str()).at(&self.name));
         Ok(Lookup::NotFound)
     }
 
@@ -65,7 +63,7 @@ impl TokenCache for TokenMemory {
         let left = state.expires_at.duration_since(self.shelf.clock.wall()).unwrap_or_default().min(ttl);
         let fence = self.shelf.fence();
         let stamp = fence.plus_id(fence.login(state.principal.login()), &state.principal);
-        self.shelf.keep_until(Key::Token(*id), Answer::Token(Arc::new(state.clone())), stamp, now + left);
+        self.shelf.keep_for(Key::Token(*id), Answer::Token(Arc::new(state.clone())), stamp, now, left);
         Ok(())
     }
 

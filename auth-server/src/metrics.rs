@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use auth_cache::CacheStats;
+use auth_cache::{Bound, CacheStats};
 use auth_stack::{MemoReport, SourceReport, Stack};
 
 /// Renders every metric in the Prometheus text format, version 0.0.4.
@@ -72,7 +72,7 @@ pub(crate) fn render(stack: &Stack, sources: &[SourceReport]) -> String {
     page.family("gatepost_cache_age_at_hit_max_seconds", "gauge", "The oldest answer served so far.");
     for (realm, report) in &caches {
         let labels = [("realm", &**realm), ("source", &*report.source), ("cache", report.kind)];
-        page.seconds("gatepost_cache_age_at_hit_max_seconds", &labels, report.stats.max_age);
+        page.seconds("gatepost_cache_age_at_hit_max_seconds", &labels, report.stats.ages.max());
     }
     page.0
 }
@@ -129,7 +129,10 @@ const CACHE: [(&str, &str, &str, Value<CacheStats>); 11] = [
         stats.evictions
     }),
     ("gatepost_cache_entries", "gauge", "Entries.", |stats| stats.entries),
-    ("gatepost_cache_capacity", "gauge", "The most entries.", |stats| stats.capacity),
+    ("gatepost_cache_capacity", "gauge", "The most entries.", |stats| match stats.bound {
+        Some(Bound::Entries(most)) => u64::try_from(most).unwrap_or(u64::MAX),
+        _ => 0,
+    }),
 ];
 
 #[derive(Default)]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use auth_cache::Fenced;
+use auth_cache::{Bound, Fenced};
 use auth_core::{
     Access, CacheUse, Change, Ctx, Directory, Error, ErrorKind, Id, Lock, Login, Lookup, Member, NewUser,
     ObjectRef, Password, Principal, Realm, Record, Reject, Result, StateChange, Step, StoredHash, Subject,
@@ -561,6 +561,14 @@ async fn right(
     Ok(written(change, "not_found", row))
 }
 
+/// The most entries, where the bound is one of entries.
+fn capacity(bound: Option<Bound>) -> u64 {
+    match bound {
+        Some(Bound::Entries(most)) => u64::try_from(most).unwrap_or(u64::MAX),
+        _ => 0,
+    }
+}
+
 fn cache_stats(stack: &Stack) -> Reply {
     let caches = stack.caches();
     let rows = caches.iter().map(|(realm, report)| {
@@ -571,8 +579,8 @@ fn cache_stats(stack: &Stack) -> Reply {
             "hits": stats.hits, "negative_hits": stats.negative_hits, "misses": stats.misses,
             "coalesced": stats.coalesced, "loads": stats.loads, "load_errors": stats.load_errors,
             "load_us": micros(stats.load_time), "voided": stats.voided, "expired": stats.expired,
-            "evictions": stats.evictions, "entries": stats.entries, "capacity": stats.capacity,
-            "max_age_ms": u64::try_from(stats.max_age.as_millis()).unwrap_or(u64::MAX),
+            "evictions": stats.evictions, "entries": stats.entries, "capacity": capacity(stats.bound),
+            "max_age_ms": u64::try_from(stats.ages.max().as_millis()).unwrap_or(u64::MAX),
         })
     });
     let mut rows: Vec<Value> = rows.collect();

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use auth_cache::{Cached, Fenced, OwnerTable, Reports, Settings};
+use auth_cache::{Cached, Fenced, Gate, OwnerTable, Reports, Settings};
 use auth_core::{
     AccountSource, Audit, ByLogin, ChainEntry, Clock, DomainRouter, Fence, GroupOracle, GroupUnion, Health,
     Link, Linked, Next, ObjectPerms, Owners, PasswordChain, PasswordSource, Realm, RealmId, Result, Role,
@@ -26,6 +26,8 @@ use crate::stack::{Cache, Memo};
 /// What is being put together.
 pub(crate) struct Assembly<'a> {
     pub(crate) cache: Option<Settings>,
+    /// Of each source, for all its caches in every realm.
+    pub(crate) gates: BTreeMap<String, Arc<Gate>>,
     pub(crate) memo: usize,
     /// The longest that one question to a realm may take.
     pub(crate) limit: Duration,
@@ -275,9 +277,11 @@ impl Assembly<'_> {
 
     /// The cache's settings for one source: a load gets a moment longer than the source, whose own limit
     /// is the one that is counted.
-    fn settings(&self, source: &str) -> Option<Settings> {
+    fn settings(&mut self, source: &str) -> Option<Settings> {
         let limit = self.limit_of(&self.common(source)) + Duration::from_secs(1);
-        self.cache.clone().map(|settings| settings.with_load_timeout(limit))
+        let settings = self.cache.as_ref()?.for_source().with_load_timeout(limit);
+        let gate = self.gates.entry(source.to_owned()).or_insert_with(|| Arc::clone(&settings.gate));
+        Some(settings.with_gate(Arc::clone(gate)))
     }
 
     /// How long a verified password is remembered: not at all without a cache.

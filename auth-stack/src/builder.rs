@@ -259,6 +259,7 @@ impl Builder {
         let hasher = Hasher::new(settings::hasher(&config.password), policy, Arc::clone(&clock))?;
         let mut assembly = Assembly {
             cache,
+            gates: BTreeMap::new(),
             memo: config.password.memo,
             limit: config.server.limit.0,
             hasher: Arc::new(hasher),

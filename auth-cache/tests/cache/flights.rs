@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use auth_cache::Settings;
+use auth_cache::{Limits, Settings};
 use auth_core::{Clock, Ctx, ErrorKind, Freshness, GroupOracle, Result};
 use auth_testkit::{Answer, CountingSource, MemoryStore, Mode, login, principal};
 use tokio::task::JoinHandle;
@@ -254,7 +254,7 @@ fn one_of_many(scene: &Scene, n: u32) -> JoinHandle<Result<String>> {
 
 #[tokio::test(start_paused = true)]
 async fn no_more_loads_run_at_once_than_are_allowed() {
-    let bed = Bed::with(Settings::default().with_loads(3));
+    let bed = Bed::with(Settings::default().with_limits(Limits { loads: 3, ..Limits::default() }));
     let scene = Scene::new(&bed);
     let askers: Vec<_> = (0..50).map(|n| one_of_many(&scene, n)).collect();
     let mut held = Vec::new();
@@ -277,7 +277,7 @@ async fn no_more_loads_run_at_once_than_are_allowed() {
 
 #[tokio::test(start_paused = true)]
 async fn who_waits_too_long_for_a_turn_is_told_that_the_source_is_overloaded() {
-    let bed = Bed::with(Settings::default().with_loads(1));
+    let bed = Bed::with(Settings::default().with_limits(Limits { loads: 1, ..Limits::default() }));
     let scene = Scene::new(&bed);
     scene.store.set_mode(Mode::Hangs);
     let first = one_of_many(&scene, 1);
@@ -299,7 +299,7 @@ async fn who_waits_too_long_for_a_turn_is_told_that_the_source_is_overloaded() {
 
 #[tokio::test(start_paused = true)]
 async fn a_full_queue_refuses_at_once() {
-    let bed = Bed::with(Settings::default().with_loads(1).with_queue(1));
+    let bed = Bed::with(Settings::default().with_limits(Limits { loads: 1, queue: 1, ..Limits::default() }));
     let scene = Scene::new(&bed);
     let (first, second) = (one_of_many(&scene, 1), one_of_many(&scene, 2));
     until(|| scene.report(What::Account).misses == 2).await;
@@ -321,7 +321,7 @@ async fn a_full_queue_refuses_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn a_source_is_spared_a_question_that_nobody_waits_for_any_more() {
-    let bed = Bed::with(Settings::default().with_loads(1));
+    let bed = Bed::with(Settings::default().with_limits(Limits { loads: 1, ..Limits::default() }));
     let scene = Scene::new(&bed);
     let first = one_of_many(&scene, 1);
     let question = soon(scene.store.next_question()).await;
