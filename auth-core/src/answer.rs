@@ -1,10 +1,9 @@
 //! Answers: enums, never bools. An error is not an answer.
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::Principal;
+use crate::{GroupSet, Principal};
 
 /// What a source says to a login and a password.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -130,75 +129,6 @@ impl<T> Lookup<T> {
             Self::Found(found) => Some(found),
             Self::NotFound => None,
         }
-    }
-}
-
-/// All groups of a person, nested ones included, sorted. The unit of caching; cheap to clone.
-///
-/// ```
-/// use auth_core::GroupSet;
-/// let groups: GroupSet = ["staff", "admin", "staff"].into_iter().collect();
-/// assert!(groups.contains("admin") && !groups.contains("adm"));
-/// assert_eq!(groups.iter().collect::<Vec<_>>(), ["admin", "staff"]);
-/// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GroupSet(Arc<[Arc<str>]>);
-
-impl GroupSet {
-    /// Makes the empty set.
-    #[must_use]
-    pub fn empty() -> Self {
-        Self(Arc::from([]))
-    }
-
-    /// Reports whether the group is in the set.
-    #[must_use]
-    pub fn contains(&self, group: &str) -> bool {
-        self.0.binary_search_by(|name| (**name).cmp(group)).is_ok()
-    }
-
-    /// Goes through the names in order.
-    pub fn iter(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(AsRef::as_ref)
-    }
-
-    /// Returns how many groups there are.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Reports whether there is none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Joins two sets; allocates only if neither is empty.
-    #[must_use]
-    pub fn union(&self, other: &Self) -> Self {
-        if other.is_empty() {
-            self.clone()
-        } else if self.is_empty() {
-            other.clone()
-        } else {
-            self.0.iter().chain(other.0.iter()).cloned().collect()
-        }
-    }
-}
-
-impl FromIterator<Arc<str>> for GroupSet {
-    fn from_iter<I: IntoIterator<Item = Arc<str>>>(names: I) -> Self {
-        let mut names: Vec<Arc<str>> = names.into_iter().collect();
-        names.sort_unstable();
-        names.dedup();
-        Self(names.into())
-    }
-}
-
-impl<'a> FromIterator<&'a str> for GroupSet {
-    fn from_iter<I: IntoIterator<Item = &'a str>>(names: I) -> Self {
-        names.into_iter().map(Arc::from).collect()
     }
 }
 
