@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use auth_core::{CacheUse, Clock, Ctx, Fence, Lookup, Result, Step, TokenCache, TokenId, TokenState};
+use auth_core::{CacheUse, Clock, Ctx, Fence, Lookup, Result, Step, TokenCache, TokenId, TokenState, Watch};
 
 use crate::settings::Settings;
 use crate::shelf::{Missed, Shelf};
@@ -18,8 +18,8 @@ use crate::{Answer, Ask, Key};
 /// and the time to the token's own end, which is looked at by the time of day and by the monotonic
 /// clock, so that a wall clock set back revives nothing. An invalidation of the token's person voids it.
 ///
-/// [`put`](TokenCache::put) reads the person's stamp itself: an invalidation between the validation of a
-/// token and its `put` does not void it. What must end a token at once is its revocation, not this.
+/// A state that was validated before an invalidation is not kept, whoever that was about: whose token it is
+/// shows only once it is validated.
 pub struct TokenMemory {
     name: Arc<str>,
     shelf: Shelf,
@@ -57,13 +57,25 @@ impl TokenCache for TokenMemory {
         Ok(Lookup::NotFound)
     }
 
-    async fn put(&self, _ctx: &Ctx, id: &TokenId, state: &TokenState, ttl: Duration) -> Result<()> {
+    async fn put(
+        &self,
+        _ctx: &Ctx,
+        id: &TokenId,
+        state: &TokenState,
+        ttl: Duration,
+        watch: Watch,
+    ) -> Result<()> {
         // The monotonic time first: what passes in between only shortens.
         let now = self.shelf.clock.now();
         let left = state.expires_at.duration_since(self.shelf.clock.wall()).unwrap_or_default().min(ttl);
         let fence = self.shelf.fence();
+        // The stamp first, then the watch: an invalidation in between voids the one or is seen by the other.
         let stamp = fence.plus_id(fence.login(state.principal.login()), &state.principal);
-        self.shelf.keep_for(Key::Token(*id), Answer::Token(Arc::new(state.clone())), stamp, now, left);
+        if fence.still(watch) {
+            self.shelf.keep_for(Key::Token(*id), Answer::Token(Arc::new(state.clone())), stamp, now, left);
+        } else {
+            self.shelf.counters.voided();
+        }
         Ok(())
     }
 

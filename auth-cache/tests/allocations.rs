@@ -82,6 +82,7 @@ async fn a_hit_through_a_trait_object_allocates_nothing() {
             Arc::clone(&clock),
             &settings,
         ));
+        let watch = fence.watch();
         let tokens: Arc<dyn TokenCache> =
             Arc::new(TokenMemory::new("default", fence, Arc::clone(&clock), &settings));
 
@@ -97,7 +98,7 @@ async fn a_hit_through_a_trait_object_allocates_nothing() {
         accounts.account(&ctx, &nobody).await.unwrap();
         groups.groups_of(&ctx, &who).await.unwrap();
         access.access(&ctx, &who, &doc, Some("read")).await.unwrap();
-        tokens.put(&ctx, &token, &state, std::time::Duration::from_secs(60)).await.unwrap();
+        tokens.put(&ctx, &token, &state, std::time::Duration::from_secs(60), watch).await.unwrap();
 
         assert!(matches!(accounts.peek_account(&ctx, &name), Some(Lookup::Found(_))));
         assert_eq!(accounts.peek_account(&ctx, &nobody), Some(Lookup::NotFound));

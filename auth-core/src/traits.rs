@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 use crate::{
     Access, Account, Ctx, GroupSet, Login, Lookup, Member, ObjectRef, Password, Principal, Result,
-    SourceInfo, StoredHash, TokenId, TokenState, Verdict,
+    SourceInfo, StoredHash, TokenId, TokenState, Verdict, Watch,
 };
 
 /// Decides whether a password is right.
@@ -185,6 +185,9 @@ pub trait ObjectPerms: fmt::Debug + Send + Sync {
 /// - Lossy: an entry may go at any time, and a failure is a miss.
 /// - An entry never outlives its [`expires_at`](TokenState::expires_at).
 /// - Only good tokens are put; a forged token leaves nothing behind.
+/// - An invalidation that covers a token's person voids its state, as it does everything about them.
+/// - What was validated before an [invalidation](crate::Fence::invalidate) is not kept, even if it is put after
+///   it: whoever puts has begun to [watch](crate::Fence::watch) the stack's fence before the token was validated.
 /// - It does not revoke: a revoked token is void by what is kept for good, not by what is forgotten here.
 #[async_trait]
 pub trait TokenCache: fmt::Debug + Send + Sync {
@@ -194,11 +197,19 @@ pub trait TokenCache: fmt::Debug + Send + Sync {
     /// Any kind; the caller then validates the token itself.
     async fn get(&self, ctx: &Ctx, id: &TokenId) -> Result<Lookup<TokenState>>;
 
-    /// Remembers the state of a token for at most `ttl`.
+    /// Remembers the state of a token for at most `ttl`. `watch` was begun before the token was validated:
+    /// nothing is remembered if there was an invalidation since, since it may have been about this person.
     ///
     /// # Errors
     /// Any kind; nothing is remembered then.
-    async fn put(&self, ctx: &Ctx, id: &TokenId, state: &TokenState, ttl: Duration) -> Result<()>;
+    async fn put(
+        &self,
+        ctx: &Ctx,
+        id: &TokenId,
+        state: &TokenState,
+        ttl: Duration,
+        watch: Watch,
+    ) -> Result<()>;
 
     /// Answers [`get`](Self::get) from memory, without waiting; `None` if it can't.
     fn peek_token(&self, ctx: &Ctx, id: &TokenId) -> Option<Lookup<TokenState>> {

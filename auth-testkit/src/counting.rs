@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use auth_core::{
     Access, Account, AccountSource, Ctx, GroupOracle, GroupSet, Login, Lookup, Member, ObjectPerms,
     ObjectRef, Password, PasswordSource, Principal, Result, SourceInfo, StoredHash, TokenCache, TokenId,
-    TokenState, Verdict,
+    TokenState, Verdict, Watch,
 };
 
 /// Counts the calls of each method and passes them on.
@@ -248,9 +248,16 @@ impl<S: TokenCache + ?Sized> TokenCache for CountingSource<S> {
         self.inner.get(ctx, id).await
     }
 
-    async fn put(&self, ctx: &Ctx, id: &TokenId, state: &TokenState, ttl: Duration) -> Result<()> {
+    async fn put(
+        &self,
+        ctx: &Ctx,
+        id: &TokenId,
+        state: &TokenState,
+        ttl: Duration,
+        watch: Watch,
+    ) -> Result<()> {
         count(&self.cells.put);
-        self.inner.put(ctx, id, state, ttl).await
+        self.inner.put(ctx, id, state, ttl, watch).await
     }
 
     fn peek_token(&self, ctx: &Ctx, id: &TokenId) -> Option<Lookup<TokenState>> {

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use auth_core::{
-    Access, Account, AccountSource, AccountState, Clock, Ctx, ErrorKind, GroupOracle, GroupSet, Id, Login,
-    LoginRule, Lookup, Moment, ObjectPerms, ObjectRef, Password, PasswordSource, Principal, Reject, Result,
-    SourceInfo, StoredHash, TokenCache, TokenId, TokenState, Verdict,
+    Access, Account, AccountSource, AccountState, Clock, Ctx, ErrorKind, Fence, GroupOracle, GroupSet, Id,
+    Login, LoginRule, Lookup, Moment, ObjectPerms, ObjectRef, Password, PasswordSource, Principal, Reject,
+    Result, SourceInfo, Stamp, StoredHash, TokenCache, TokenId, TokenState, Verdict, Watch,
 };
 use auth_testkit::suite::{self, Bench, Case, TokenBench};
 use auth_testkit::{
@@ -355,8 +355,9 @@ async fn a_store_that_fails_or_answers_garbage_passes_no_case_about_known_people
 #[derive(Debug)]
 struct Tokens {
     clock: Arc<ManualClock>,
+    fence: Arc<Fence>,
     fault: Fault,
-    entries: Mutex<HashMap<TokenId, (TokenState, Moment)>>,
+    entries: Mutex<HashMap<TokenId, (TokenState, Stamp, Moment)>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -368,13 +369,19 @@ enum Fault {
     RenewsByReading,
     LooksAtHalfTheId,
     KeepsTheFirst,
+    IgnoresTheWatch,
+    IgnoresTheFence,
 }
 
 impl Tokens {
     fn new(fault: Fault) -> (Self, TokenBench) {
-        let clock = ManualClock::new();
-        let bench = TokenBench::manual(&realm(), &clock);
-        (Self { clock, fault, entries: Mutex::default() }, bench)
+        let (clock, fence) = (ManualClock::new(), Arc::new(Fence::new()));
+        let bench = TokenBench::manual(&realm(), &clock, &fence);
+        (Self { clock, fence, fault, entries: Mutex::default() }, bench)
+    }
+
+    fn stamp(&self, state: &TokenState) -> Stamp {
+        self.fence.plus_id(self.fence.login(state.principal.login()), &state.principal)
     }
 
     fn key(&self, id: &TokenId) -> TokenId {
@@ -390,21 +397,31 @@ impl Tokens {
 impl TokenCache for Tokens {
     async fn get(&self, _ctx: &Ctx, id: &TokenId) -> Result<Lookup<TokenState>> {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some((state, until)) = entries.get_mut(&self.key(id)) else { return Ok(Lookup::NotFound) };
+        let Some((state, stamp, until)) = entries.get_mut(&self.key(id)) else { return Ok(Lookup::NotFound) };
         let over = self.clock.now() >= *until && self.fault != Fault::IgnoresTtl;
         let ended = self.clock.wall() >= state.expires_at && self.fault != Fault::IgnoresTheTokensEnd;
         if self.fault == Fault::RenewsByReading {
             *until = self.clock.now() + Duration::from_secs(3);
         }
-        Ok(if over || ended { Lookup::NotFound } else { Lookup::Found(state.clone()) })
+        let void = self.stamp(state) != *stamp && self.fault != Fault::IgnoresTheFence;
+        Ok(if over || ended || void { Lookup::NotFound } else { Lookup::Found(state.clone()) })
     }
 
-    async fn put(&self, _ctx: &Ctx, id: &TokenId, state: &TokenState, ttl: Duration) -> Result<()> {
+    async fn put(
+        &self,
+        _ctx: &Ctx,
+        id: &TokenId,
+        state: &TokenState,
+        ttl: Duration,
+        watch: Watch,
+    ) -> Result<()> {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         let key = self.key(id);
         let stays = self.fault == Fault::KeepsTheFirst && entries.contains_key(&key);
-        if self.fault != Fault::KeepsNothing && !stays {
-            entries.insert(key, (state.clone(), self.clock.now() + ttl));
+        let stamp = self.stamp(state);
+        let still = self.fence.still(watch) || self.fault == Fault::IgnoresTheWatch;
+        if self.fault != Fault::KeepsNothing && !stays && still {
+            entries.insert(key, (state.clone(), stamp, self.clock.now() + ttl));
         }
         Ok(())
     }
@@ -431,4 +448,6 @@ async fn a_wrong_token_cache_is_caught() {
     check(Fault::RenewsByReading, "reading_does_not_prolong_a_state").await;
     check(Fault::LooksAtHalfTheId, "tokens_do_not_mix").await;
     check(Fault::KeepsTheFirst, "a_later_state_replaces_an_earlier").await;
+    check(Fault::IgnoresTheWatch, "what_was_validated_before_an_invalidation_is_not_kept").await;
+    check(Fault::IgnoresTheFence, "an_invalidation_of_the_person_voids_a_state").await;
 }

@@ -59,7 +59,7 @@ async fn a_token_memory_behaves_as_a_token_cache_must() {
         for (size, keeps) in [(1000, true), (0, false)] {
             let bed = Bed::with(Settings::new(Arc::clone(&table)).with_size(size));
             let memory = TokenMemory::new("default", Arc::clone(&bed.fence), bed.clock(), &bed.settings);
-            let bench = TokenBench::manual(&realm(), &bed.clock);
+            let bench = TokenBench::manual(&realm(), &bed.clock, &bed.fence);
             let bench = if keeps { bench } else { bench.keeping_nothing() };
             suite::run_all_tokens(&memory, &bench).await;
         }

@@ -19,8 +19,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use auth_core::{
-    AccountSource, BoxFuture, Clock, GroupOracle, Id, Login, ObjectPerms, PasswordSource, Principal, RealmId,
-    Result, SourceInfo, TokenCache,
+    AccountSource, BoxFuture, Clock, Fence, GroupOracle, Id, Login, ObjectPerms, PasswordSource, Principal,
+    RealmId, Result, SourceInfo, TokenCache,
 };
 
 use crate::{ManualClock, Standing, User, World, info};
@@ -120,10 +120,11 @@ impl From<&RealmId> for Bench {
     }
 }
 
-/// What the token suite needs: a realm, and a way to let time pass.
+/// What the token suite needs: a realm, the fence that the cache heeds, and a way to let time pass.
 pub struct TokenBench {
     realm: RealmId,
     clock: Arc<dyn Clock>,
+    fence: Arc<Fence>,
     pass: Box<dyn Fn(Duration) -> BoxFuture<()> + Send + Sync>,
     keeps: bool,
 }
@@ -131,10 +132,10 @@ pub struct TokenBench {
 impl TokenBench {
     /// Lets time pass by moving the clock that the cache was made with.
     #[must_use]
-    pub fn manual(realm: &RealmId, clock: &Arc<ManualClock>) -> Self {
+    pub fn manual(realm: &RealmId, clock: &Arc<ManualClock>, fence: &Arc<Fence>) -> Self {
         let moved = Arc::clone(clock);
         let dynamic: Arc<dyn Clock> = Arc::<ManualClock>::clone(clock);
-        Self::new(realm, dynamic, move |by| {
+        Self::new(realm, dynamic, Arc::clone(fence), move |by| {
             moved.advance(by);
             Box::pin(std::future::ready(()))
         })
@@ -145,9 +146,10 @@ impl TokenBench {
     pub fn new(
         realm: &RealmId,
         clock: Arc<dyn Clock>,
+        fence: Arc<Fence>,
         pass: impl Fn(Duration) -> BoxFuture<()> + Send + Sync + 'static,
     ) -> Self {
-        Self { realm: realm.clone(), clock, pass: Box::new(pass), keeps: true }
+        Self { realm: realm.clone(), clock, fence, pass: Box::new(pass), keeps: true }
     }
 
     /// Expects a cache that keeps nothing (`kind = "none"`).

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use auth_core::{Ctx, GroupSet, Lookup, TokenCache, TokenId, TokenState};
+use auth_core::{Ctx, GroupSet, Lookup, Subject, TokenCache, TokenId, TokenState};
 
 use super::{Bench, TokenBench, cases, told};
 use crate::{World, info};
@@ -19,6 +19,8 @@ cases! {
     a_state_never_outlives_its_token,
     an_expired_token_is_not_kept,
     what_is_peeked_is_what_is_found,
+    what_was_validated_before_an_invalidation_is_not_kept,
+    an_invalidation_of_the_person_voids_a_state,
 }
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -38,8 +40,9 @@ fn state(bench: &TokenBench, login: &str, lives: Duration) -> TokenState {
     TokenState { principal, scopes, expires_at: bench.clock.wall() + lives }
 }
 
-async fn put(cache: &dyn TokenCache, id: &TokenId, state: &TokenState, ttl: Duration) {
-    told("put", cache.put(&Ctx::new(), id, state, ttl).await);
+/// Puts a state that was validated just now.
+async fn put(cache: &dyn TokenCache, bench: &TokenBench, id: &TokenId, state: &TokenState, ttl: Duration) {
+    told("put", cache.put(&Ctx::new(), id, state, ttl, bench.fence.watch()).await);
 }
 
 async fn get(cache: &dyn TokenCache, id: &TokenId) -> Lookup<TokenState> {
@@ -63,7 +66,7 @@ async fn a_token_that_was_not_put_is_not_found(cache: &dyn TokenCache, _bench: &
 async fn what_was_put_is_found_as_it_was(cache: &dyn TokenCache, bench: &TokenBench) {
     for (n, user) in (0_u8..).zip(World::users()) {
         let state = state(bench, user.login, 10 * MINUTE);
-        put(cache, &id(2, n), &state, MINUTE).await;
+        put(cache, bench, &id(2, n), &state, MINUTE).await;
         check(cache, bench, &id(2, n), &state).await;
     }
 }
@@ -72,7 +75,7 @@ async fn a_later_state_replaces_an_earlier(cache: &dyn TokenCache, bench: &Token
     let (id, first) = (id(3, 0), state(bench, "calvin", 10 * MINUTE));
     let second = TokenState { scopes: GroupSet::empty(), ..first.clone() };
     for state in [&first, &second] {
-        put(cache, &id, state, MINUTE).await;
+        put(cache, bench, &id, state, MINUTE).await;
         check(cache, bench, &id, state).await;
     }
 }
@@ -80,7 +83,7 @@ async fn a_later_state_replaces_an_earlier(cache: &dyn TokenCache, bench: &Token
 async fn tokens_do_not_mix(cache: &dyn TokenCache, bench: &TokenBench) {
     let states = ["calvin", "susie"].map(|login| state(bench, login, 10 * MINUTE));
     for (n, state) in (0..).zip(&states) {
-        put(cache, &id(4, n), state, MINUTE).await;
+        put(cache, bench, &id(4, n), state, MINUTE).await;
     }
     for (n, state) in (0..).zip(&states) {
         check(cache, bench, &id(4, n), state).await;
@@ -90,7 +93,7 @@ async fn tokens_do_not_mix(cache: &dyn TokenCache, bench: &TokenBench) {
 
 async fn a_state_is_forgotten_after_its_time(cache: &dyn TokenCache, bench: &TokenBench) {
     let (id, state) = (id(5, 0), state(bench, "calvin", 10 * MINUTE));
-    put(cache, &id, &state, 2 * SECOND).await;
+    put(cache, bench, &id, &state, 2 * SECOND).await;
     check(cache, bench, &id, &state).await;
     (bench.pass)(3 * SECOND).await;
     check_gone(cache, &id, "its time is over").await;
@@ -98,7 +101,7 @@ async fn a_state_is_forgotten_after_its_time(cache: &dyn TokenCache, bench: &Tok
 
 async fn reading_does_not_prolong_a_state(cache: &dyn TokenCache, bench: &TokenBench) {
     let (id, state) = (id(6, 0), state(bench, "calvin", 10 * MINUTE));
-    put(cache, &id, &state, 3 * SECOND).await;
+    put(cache, bench, &id, &state, 3 * SECOND).await;
     for _ in 0..4 {
         get(cache, &id).await;
         (bench.pass)(SECOND).await;
@@ -108,7 +111,7 @@ async fn reading_does_not_prolong_a_state(cache: &dyn TokenCache, bench: &TokenB
 
 async fn a_state_never_outlives_its_token(cache: &dyn TokenCache, bench: &TokenBench) {
     let (id, state) = (id(7, 0), state(bench, "calvin", 2 * SECOND));
-    put(cache, &id, &state, MINUTE).await;
+    put(cache, bench, &id, &state, MINUTE).await;
     check(cache, bench, &id, &state).await;
     (bench.pass)(2 * SECOND).await;
     check_gone(cache, &id, "the token has expired").await;
@@ -116,10 +119,10 @@ async fn a_state_never_outlives_its_token(cache: &dyn TokenCache, bench: &TokenB
 
 async fn an_expired_token_is_not_kept(cache: &dyn TokenCache, bench: &TokenBench) {
     let mut state = state(bench, "calvin", Duration::ZERO);
-    put(cache, &id(8, 0), &state, MINUTE).await;
+    put(cache, bench, &id(8, 0), &state, MINUTE).await;
     check_gone(cache, &id(8, 0), "the token ends now").await;
     state.expires_at -= MINUTE;
-    put(cache, &id(8, 1), &state, MINUTE).await;
+    put(cache, bench, &id(8, 1), &state, MINUTE).await;
     check_gone(cache, &id(8, 1), "the token has expired").await;
 }
 
@@ -133,7 +136,34 @@ async fn what_is_peeked_is_what_is_found(cache: &dyn TokenCache, bench: &TokenBe
             assert_eq!(peeked, found, "peek_token and get differ");
         }
         if round == 0 {
-            put(cache, &id, &state, MINUTE).await;
+            put(cache, bench, &id, &state, MINUTE).await;
         }
     }
+}
+
+async fn what_was_validated_before_an_invalidation_is_not_kept(cache: &dyn TokenCache, bench: &TokenBench) {
+    let state = state(bench, "calvin", 10 * MINUTE);
+    let who = &state.principal;
+    let by_id = Subject::Id { realm: who.realm(), source: who.source(), id: who.id() };
+    for (n, subject) in
+        (0..).zip([Subject::Login(who.login()), by_id, Subject::Realm(who.realm()), Subject::All])
+    {
+        let id = id(10, n);
+        let watch = bench.fence.watch();
+        // The token is validated here; then it is put.
+        bench.fence.invalidate(&subject);
+        told("put", cache.put(&Ctx::new(), &id, &state, MINUTE, watch).await);
+        check_gone(cache, &id, "its person was invalidated since it was validated").await;
+        // Validated again, it is good.
+        put(cache, bench, &id, &state, MINUTE).await;
+        check(cache, bench, &id, &state).await;
+    }
+}
+
+async fn an_invalidation_of_the_person_voids_a_state(cache: &dyn TokenCache, bench: &TokenBench) {
+    let (id, state) = (id(11, 0), state(bench, "calvin", 10 * MINUTE));
+    put(cache, bench, &id, &state, MINUTE).await;
+    check(cache, bench, &id, &state).await;
+    bench.fence.invalidate(&Subject::Login(state.principal.login()));
+    check_gone(cache, &id, "its person was invalidated").await;
 }
