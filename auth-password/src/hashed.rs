@@ -3,23 +3,28 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use auth_core::{
-    Account, AccountSource, CacheUse, Clock, Ctx, Error, ErrorKind, Fence, Freshness, Login, Lookup,
-    Password, PasswordSource, Principal, Reject, Result, SourceInfo, Step, StoredHash, Subject, Verdict,
+    Account, AccountSource, BoxFuture, CacheUse, Clock, Ctx, Error, ErrorKind, Fence, Freshness, Lock, Login,
+    Lookup, Password, PasswordSource, Principal, Reject, Result, SourceInfo, Step, StoredHash, Subject,
+    Verdict,
 };
 use futures_util::future::{Either, select};
 
+use crate::doubt::{Before, Doubts};
 use crate::hash::Outcome;
 use crate::hasher::Hasher;
-use crate::memo::{Key, Memo, MemoConfig};
+use crate::memo::{Memo, MemoConfig, Remembered};
 use crate::verify::can_make;
 
 // An upgrade gets half of what is left, so that the answer still arrives in time.
 const UPGRADE_NEEDS: Duration = Duration::from_millis(500);
 const UPGRADE_LIMIT: Duration = Duration::from_secs(5);
+
+// How long an unknown login is remembered by default: what holds for news of logins holds for news of passwords.
+const RECHECK: Duration = Duration::from_secs(15);
 
 /// What a [`Hashed`] has done beside asking the pool. Counted since it was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -29,6 +34,8 @@ pub struct HashedStats {
     pub memo_hits: u64,
     /// Passwords that are remembered now.
     pub memo_entries: usize,
+    /// Questions put to the source again, since a password did not fit an account that came from memory.
+    pub rechecks: u64,
     /// Hashes that were replaced by better ones.
     pub upgrades: u64,
     /// Hashes that should have been replaced and could not; the login succeeded.
@@ -38,6 +45,7 @@ pub struct HashedStats {
 #[derive(Default)]
 struct Counts {
     memo_hits: AtomicU64,
+    rechecks: AtomicU64,
     upgrades: AtomicU64,
     upgrade_failures: AtomicU64,
 }
@@ -45,10 +53,18 @@ struct Counts {
 /// Decides by the stored hashes that a store shows.
 ///
 /// - An unknown login, and an account without a password, cost no hash job here: the realm spends one
-///   at the end of an attempt that has had none.
+///   at the end of an attempt that has had none. A wrong password costs exactly one, or two if the first
+///   was of a hash from memory that the source no longer has.
 /// - A right password is remembered for a short while, in this process, under a keyed hash of realm,
-///   login, source, stored hash and password. Wrong ones and one-time codes never are. A changed hash,
-///   an invalidation and the end of the lifetime each void it; the account's state is looked at each time.
+///   login, source, stored hash and password: the last one of each login. Wrong ones and one-time codes
+///   never are. A changed hash, an invalidation and the end of the lifetime each void it; use does not
+///   extend it; the account's state is looked at each time.
+/// - A password that does not fit an account from memory, or finds none there, is doubted: the source is
+///   asked once more, and if it now shows another hash, that one decides. So a password that was changed
+///   behind our back works at once, and the old one dies with it. Once for each login in
+///   [a while](Self::with_recheck), so that guessers can't make the source work; who doubts meanwhile
+///   shares the answer. If that question fails, so does the attempt, and it may be put again. An account
+///   that was asked for in this attempt is not doubted.
 /// - After a right password, a hash that is not as good as the preferred one is replaced by compare
 ///   and swap, where the store can. That this fails never fails the login.
 /// - A one-time code is accepted once.
@@ -57,13 +73,14 @@ struct Counts {
 pub struct Hashed<S: ?Sized = dyn AccountSource> {
     hasher: Arc<Hasher>,
     memo: Memo,
+    doubts: Doubts,
     fence: Arc<Fence>,
     clock: Arc<dyn Clock>,
     counts: Counts,
     inner: Arc<S>,
 }
 
-impl<S: AccountSource + ?Sized> Hashed<S> {
+impl<S: AccountSource + ?Sized + 'static> Hashed<S> {
     /// Wraps a store.
     ///
     /// # Errors
@@ -75,7 +92,17 @@ impl<S: AccountSource + ?Sized> Hashed<S> {
         fence: Arc<Fence>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self> {
-        Ok(Self { hasher, memo: Memo::new(memo)?, fence, clock, counts: Counts::default(), inner })
+        let memo = Memo::new(memo, inner.source().name())?;
+        let (doubts, counts) = (Doubts::new(RECHECK), Counts::default());
+        Ok(Self { hasher, memo, doubts, fence, clock, counts, inner })
+    }
+
+    /// Sets in which time the source is asked at most once again about a login whose password did not fit
+    /// an account from memory; 15 s otherwise. Zero never asks again.
+    #[must_use]
+    pub fn with_recheck(mut self, every: Duration) -> Self {
+        self.doubts = Doubts::new(every);
+        self
     }
 
     /// Returns what it has done.
@@ -85,32 +112,55 @@ impl<S: AccountSource + ?Sized> Hashed<S> {
         HashedStats {
             memo_hits: read(&self.counts.memo_hits),
             memo_entries: self.memo.len(),
+            rechecks: read(&self.counts.rechecks),
             upgrades: read(&self.counts.upgrades),
             upgrade_failures: read(&self.counts.upgrade_failures),
         }
     }
 
-    fn key(&self, login: &Login, hash: &StoredHash, password: &Password) -> Key {
-        self.memo.key(login, self.inner.source().name(), hash, password)
+    /// Finds what is remembered of a login and still good for this question, whatever the password.
+    fn remembered(&self, ctx: &Ctx, login: &Login) -> Option<(Remembered, Duration)> {
+        self.memo.find(login, self.clock.coarse()).filter(|(_, age)| ctx.freshness().accepts(*age))
     }
 
-    fn recall(&self, ctx: &Ctx, who: &Principal, key: &Key) -> Option<Duration> {
-        let stamp = self.fence.plus_id(self.fence.login(who.login()), who);
-        let age = self.memo.recall(key, self.clock.now(), stamp)?;
-        if !ctx.freshness().accepts(age) {
-            return None;
+    /// Reports whether what is remembered is this password for this hash, and nothing has voided it.
+    fn recalls(
+        &self,
+        ctx: &Ctx,
+        login: &Login,
+        (known, age): &(Remembered, Duration),
+        account: &Account,
+        password: &Password,
+    ) -> bool {
+        let stamp = self.fence.plus_id(self.fence.login(login), account.principal());
+        let is_this = |hash| self.memo.key(login, hash, password) == known.key;
+        if stamp != known.stamp || !account.hash().is_some_and(is_this) {
+            return false;
         }
         self.counts.memo_hits.fetch_add(1, Ordering::Relaxed);
-        ctx.note(|| Step::new("memo", "hit").at(self.inner.source().name()).aged(age));
-        Some(age)
+        ctx.note(|| Step::new("memo", "hit").at(self.inner.source().name()).aged(*age));
+        true
     }
 
     // What the verdict is if the password is right.
     fn admit(&self, account: &Account) -> Verdict {
-        match account.state().refusal(self.clock.wall()) {
+        let state = account.state();
+        let dated = matches!(state.lock, Lock::Until(_))
+            || state.not_before.is_some()
+            || state.expires_at.is_some()
+            || state.password_expires_at.is_some();
+        // Most accounts are the same at any time: reading the time of day would cost as much as the rest.
+        match state.refusal(if dated { self.clock.wall() } else { SystemTime::UNIX_EPOCH }) {
             Some(reject) => Verdict::Rejected(reject),
             None => Verdict::Accepted(account.principal().clone()),
         }
+    }
+
+    // Read before an account is asked for: an invalidation from here on voids what we learn. The watch first, as
+    // an invalidation by id in between is then seen by it.
+    fn before(&self, login: &Login) -> Before {
+        let watch = self.fence.watch_ids();
+        Before { stamp: self.fence.login(login), watch }
     }
 
     /// Replaces a hash by a better one; reports whether it did.
@@ -154,24 +204,73 @@ impl<S: AccountSource + ?Sized> Hashed<S> {
     }
 
     async fn decide(&self, ctx: &Ctx, login: &Login, password: &Password) -> Result<Verdict> {
+        let before = self.before(login);
+        let fresh = matches!(ctx.freshness(), Freshness::Fresh);
+        let Some(found) = self.inner.peek_account(ctx, login).filter(|_| !fresh) else {
+            let found = self.inner.account(ctx, login).await?;
+            return self.judge(ctx, login, password, &found, before).await;
+        };
+        let verdict = self.judge(ctx, login, password, &found, before).await?;
+        if !matches!(verdict, Verdict::Rejected(Reject::BadPassword | Reject::NoPassword)) {
+            return Ok(verdict);
+        }
+        match self.look_again(ctx, login).await? {
+            Some((newer, before)) if basis(&newer) != basis(&found) => {
+                ctx.note(|| {
+                    Step::new("hash", "what was remembered has changed").at(self.inner.source().name())
+                });
+                self.judge(ctx, login, password, &newer, before).await
+            }
+            _ => Ok(verdict),
+        }
+    }
+
+    /// Asks about an account from memory that a password did not fit; nothing if that may not be asked now and
+    /// memory has no account.
+    async fn look_again(&self, ctx: &Ctx, login: &Login) -> Result<Option<(Lookup<Account>, Before)>> {
+        let before = self.before(login);
+        let ask = || {
+            self.counts.rechecks.fetch_add(1, Ordering::Relaxed);
+            ctx.note(|| Step::new("hash", "memory is doubted").at(self.inner.source().name()));
+            let (inner, login) = (Arc::clone(&self.inner), login.clone());
+            let ctx = ctx.clone().with_freshness(Freshness::Fresh);
+            let asked = async move { inner.account(&ctx, &login).await };
+            Box::pin(asked) as BoxFuture<_>
+        };
+        match self.doubts.question(login, self.clock.now(), before, ask) {
+            Some(question) => self.doubts.answer(question).await.map(Some),
+            // Somebody may have asked while the password was hashed.
+            None => Ok(self.inner.peek_account(ctx, login).map(|found| (found, before))),
+        }
+    }
+
+    /// Decides by what was found, after `before` was read.
+    async fn judge(
+        &self,
+        ctx: &Ctx,
+        login: &Login,
+        password: &Password,
+        found: &Lookup<Account>,
+        before: Before,
+    ) -> Result<Verdict> {
         let rejected = |reject| Ok(Verdict::Rejected(reject));
-        // Both before the account is asked for: an invalidation from here on voids what we learn.
-        let (stamp, watch) = (self.fence.login(login), self.fence.watch_ids());
-        let Lookup::Found(account) = self.inner.account(ctx, login).await? else {
+        let Lookup::Found(account) = found else {
             return rejected(Reject::UnknownUser);
         };
         let Some(hash) = account.hash().filter(|hash| !is_switched_off(hash)) else {
             return rejected(Reject::NoPassword);
         };
         let who = account.principal();
-        let key = self.key(login, hash, password);
-        let verdict = self.admit(&account);
+        let verdict = self.admit(account);
         // Only a yes, as in a peek: a refusal from memory would not cost what a wrong password does.
-        if matches!(verdict, Verdict::Accepted(_)) && self.recall(ctx, who, &key).is_some() {
+        if matches!(verdict, Verdict::Accepted(_))
+            && let Some(known) = self.remembered(ctx, login)
+            && self.recalls(ctx, login, &known, account, password)
+        {
             return Ok(verdict);
         }
         let verified = self.clock.now();
-        let stamp = self.fence.with_id(stamp, watch, who);
+        let stamp = self.fence.with_id(before.stamp, before.watch, who);
         let (upgrade, step) = match self.hasher.verify_as(ctx, who.shown(), login, hash, password).await? {
             Outcome::Mismatch => return rejected(Reject::BadPassword),
             Outcome::Match { upgrade, step } => (upgrade, step),
@@ -183,7 +282,7 @@ impl<S: AccountSource + ?Sized> Hashed<S> {
             return rejected(Reject::BadPassword);
         }
         // Once more: time has passed.
-        let verdict = self.admit(&account);
+        let verdict = self.admit(account);
         if step.is_some() || matches!(verdict, Verdict::Rejected(_)) {
             return Ok(verdict);
         }
@@ -193,9 +292,18 @@ impl<S: AccountSource + ?Sized> Hashed<S> {
             && can_make(&self.hasher.policy().preferred, password)
             && self.upgrade(ctx, who, hash, password).await;
         if !replaced && let Some(stamp) = stamp {
-            self.memo.remember(key, verified, stamp);
+            let key = self.memo.key(login, hash, password);
+            self.memo.remember(login, Remembered { key, verified, stamp });
         }
         Ok(verdict)
+    }
+}
+
+/// Whom a password was verified for and against what: the same again would refuse it again.
+fn basis(found: &Lookup<Account>) -> Option<(&str, Option<&StoredHash>)> {
+    match found {
+        Lookup::Found(account) => Some((account.principal().shown(), account.hash())),
+        Lookup::NotFound => None,
     }
 }
 
@@ -223,15 +331,17 @@ impl<S: AccountSource + ?Sized + 'static> PasswordSource for Hashed<S> {
 
     // Only a yes: a no from memory would be told from others by the hash job that it has not cost.
     fn peek_verify(&self, ctx: &Ctx, login: &Login, password: &Password) -> Option<Verdict> {
-        if !self.memo.is_on() || matches!(ctx.freshness(), Freshness::Fresh) {
-            return None;
-        }
+        // First of all, so that nobody is counted as found in a cache whose password is not remembered: the
+        // account is looked for again then.
+        let known = self.remembered(ctx, login)?;
         let account = self.inner.peek_account(ctx, login)?.found()?;
         let verdict = self.admit(&account);
         if matches!(verdict, Verdict::Rejected(_)) {
             return None;
         }
-        self.recall(ctx, account.principal(), &self.key(login, account.hash()?, password))?;
+        if !self.recalls(ctx, login, &known, &account, password) {
+            return None;
+        }
         ctx.note_cache(CacheUse::Hit);
         Some(verdict)
     }
@@ -241,7 +351,7 @@ impl<S: AccountSource + ?Sized + 'static> PasswordSource for Hashed<S> {
     }
 }
 
-impl<S: AccountSource + ?Sized> fmt::Debug for Hashed<S> {
+impl<S: AccountSource + ?Sized + 'static> fmt::Debug for Hashed<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Hashed")
             .field("stats", &self.stats())

@@ -2,6 +2,7 @@
 #![doc = include_str!("../README.md")]
 
 mod codes;
+mod doubt;
 mod encoding;
 mod hash;
 mod hashed;

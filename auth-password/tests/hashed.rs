@@ -137,13 +137,33 @@ const HA1: &str = "f8e5a754f6f1ffd436d14f00bdd070da";
 const POSTGRES_SUSIE: &str = "md51f7b9e4ed77ed49ad053bd0a3d8201b6";
 
 #[tokio::test]
-async fn ten_thousand_wrong_passwords_leave_nothing_behind() {
-    let rig = rig();
+async fn a_hundred_thousand_wrong_passwords_leave_nothing_behind() {
+    // Each costs a job of its own, and the least that there is.
+    let least = Preferred::Argon2id { memory_kib: 8, passes: 1, lanes: 1 };
+    let rig = rig_with(MemoConfig::default(), least);
     rig.set(HEX_MD5_OF_HOBBES, Some("hex_md5"));
-    for n in 0..10_000 {
+    for n in 0..100_000 {
         assert_eq!(rig.verify(&format!("guess {n}")).await.unwrap(), BAD);
     }
-    assert_eq!((rig.hashed.stats().memo_entries, rig.jobs()), (0, 10_000));
+    assert_eq!((rig.hashed.stats().memo_entries, rig.jobs()), (0, 100_000));
+}
+
+#[tokio::test]
+async fn an_attempt_that_memory_can_not_answer_looks_for_the_account_once() {
+    let rig = rig();
+    let looked = |asked: u64| {
+        let before = rig.store.peeked.swap(0, Ordering::SeqCst);
+        assert_eq!(before, asked);
+    };
+    assert_eq!(rig.peek(&Ctx::new(), "hobbes"), None);
+    looked(0);
+    assert_eq!(rig.verify("hobbes").await.unwrap(), calvin());
+    looked(1);
+    assert_eq!(rig.peek(&Ctx::new(), "hobbes"), Some(calvin()));
+    looked(1);
+    rig.clock.advance(TTL);
+    assert_eq!(rig.peek(&Ctx::new(), "hobbes"), None);
+    looked(0);
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "each test program uses its part")]
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -24,6 +24,8 @@ pub(crate) const HEX_MD5_OF_HOBBES: &str = "0eb55bec7f0e6d1c831bfbef77ac054a";
 pub(crate) struct Store {
     pub(crate) memory: MemoryStore,
     pub(crate) peeks: AtomicBool,
+    /// How often memory was asked for an account.
+    pub(crate) peeked: AtomicU64,
     pub(crate) fails_to_write: AtomicBool,
     pub(crate) lost_race: AtomicBool,
     pub(crate) hangs: AtomicBool,
@@ -59,6 +61,7 @@ impl AccountSource for Store {
     }
 
     fn peek_account(&self, ctx: &Ctx, login: &Login) -> Option<Lookup<Account>> {
+        self.peeked.fetch_add(1, Ordering::SeqCst);
         let peeks = self.peeks.load(Ordering::SeqCst);
         peeks.then(|| futures_util::FutureExt::now_or_never(self.account(ctx, login))?.ok())?
     }
@@ -89,6 +92,7 @@ pub(crate) fn rig_with(memo: MemoConfig, preferred: Preferred) -> Rig {
     let store = Arc::new(Store {
         memory: MemoryStore::empty("app"),
         peeks: AtomicBool::new(true),
+        peeked: AtomicU64::new(0),
         fails_to_write: AtomicBool::new(false),
         lost_race: AtomicBool::new(false),
         hangs: AtomicBool::new(false),
