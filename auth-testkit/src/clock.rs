@@ -1,17 +1,22 @@
 //! A clock that only the test moves.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
 
 use auth_core::{BoxFuture, Clock, Moment};
-use tokio::sync::watch;
 
 /// 2026-01-01T00:00:00Z, in seconds since 1970.
 const START: u64 = 1_767_225_600;
 
 /// A clock that stands still until the test moves it.
 ///
-/// The monotonic time starts at zero, the time of day at 2026-01-01T00:00:00Z.
+/// The monotonic time starts at zero, the time of day at 2026-01-01T00:00:00Z. Sleepers are woken in the
+/// order of their times, and among equals in the order in which they went to sleep: a test that moves the
+/// clock does the same each time it runs.
 ///
 /// ```
 /// use auth_core::{Clock, Moment};
@@ -23,8 +28,26 @@ const START: u64 = 1_767_225_600;
 /// ```
 #[derive(Debug)]
 pub struct ManualClock {
-    now: watch::Sender<Moment>,
-    wall: Mutex<SystemTime>,
+    // Shared with the sleepers, who may outlive the clock.
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug)]
+struct State {
+    now: Moment,
+    wall: SystemTime,
+    sleeps: BTreeMap<(Moment, u64), Option<Waker>>,
+    next: u64,
+}
+
+#[derive(Debug)]
+struct Sleep {
+    state: Arc<Mutex<State>>,
+    key: (Moment, u64),
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl ManualClock {
@@ -32,45 +55,73 @@ impl ManualClock {
     #[must_use]
     pub fn new() -> Arc<Self> {
         let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(START);
-        Arc::new(Self { now: watch::Sender::new(Moment::ZERO), wall: Mutex::new(wall) })
+        let state = State { now: Moment::ZERO, wall, sleeps: BTreeMap::new(), next: 0 };
+        Arc::new(Self { state: Arc::new(Mutex::new(state)) })
     }
 
     /// Moves both times forward and wakes every sleeper whose time has come.
     pub fn advance(&self, by: Duration) {
-        // The time of day first: whoever wakes sees both moved.
-        *self.wall.lock().unwrap_or_else(PoisonError::into_inner) += by;
-        self.now.send_modify(|now| *now = *now + by);
+        let mut state = lock(&self.state);
+        state.wall += by;
+        state.now = state.now + by;
+        let now = state.now;
+        let due: Vec<Waker> =
+            state.sleeps.range_mut(..=(now, u64::MAX)).filter_map(|(_, waker)| waker.take()).collect();
+        drop(state);
+        // Whoever is woken may look at the clock at once.
+        due.into_iter().for_each(Waker::wake);
     }
 
     /// Sets the time of day, as an operator or NTP would. The monotonic time stays.
     pub fn set_wall(&self, wall: SystemTime) {
-        *self.wall.lock().unwrap_or_else(PoisonError::into_inner) = wall;
+        lock(&self.state).wall = wall;
     }
 
     /// Returns how many sleeps are under way: what a test waits for before it moves the clock.
     #[must_use]
     pub fn sleepers(&self) -> usize {
-        self.now.receiver_count()
+        lock(&self.state).sleeps.len()
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> Moment {
-        *self.now.borrow()
+        lock(&self.state).now
     }
 
     fn wall(&self) -> SystemTime {
-        *self.wall.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state).wall
     }
 
     fn sleep_until(&self, when: Moment) -> BoxFuture<()> {
-        let mut now = self.now.subscribe();
-        Box::pin(async move {
-            if now.wait_for(|now| *now >= when).await.is_err() {
-                // The clock is gone, so its time never comes.
-                std::future::pending::<()>().await;
-            }
-        })
+        let mut state = lock(&self.state);
+        let key = (when, state.next);
+        state.next += 1;
+        state.sleeps.insert(key, None);
+        Box::pin(Sleep { state: Arc::clone(&self.state), key })
+    }
+}
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = lock(&self.state);
+        if state.now >= self.key.0 {
+            return Poll::Ready(());
+        }
+        let old = state.sleeps.insert(self.key, Some(cx.waker().clone()));
+        // A waker may be all that keeps a task, and the task may hold a sleep: never dropped under the lock.
+        drop(state);
+        drop(old);
+        Poll::Pending
+    }
+}
+
+impl Drop for Sleep {
+    fn drop(&mut self) {
+        let old = lock(&self.state).sleeps.remove(&self.key);
+        drop(old);
     }
 }
 

@@ -13,8 +13,11 @@ mod counting;
 mod helpers;
 mod memory;
 mod miscounting;
+pub mod race;
 mod scripted;
+pub mod staleness;
 pub mod suite;
+mod trial;
 mod world;
 
 pub use by_table::ByTable;
@@ -26,4 +29,5 @@ pub use helpers::{
 pub use memory::MemoryStore;
 pub use miscounting::MiscountingStore;
 pub use scripted::{Answer, Ask, Mode, Question, ScriptedStore};
+pub use trial::{Setup, Tested};
 pub use world::{Object, Standing, User, World};
