@@ -94,8 +94,16 @@ impl Ctx {
 
     /// Asks from memory: what is noted meanwhile counts only if that gives an answer, since the question is
     /// asked again otherwise. Allocates only where somebody keeps a record.
+    #[inline]
     pub fn trying<T>(&self, peek: impl FnOnce(&Self) -> Option<T>) -> Option<T> {
-        let Some(record) = &self.record else { return peek(self) };
+        match &self.record {
+            None => peek(self),
+            Some(record) => self.trying_with(record, peek),
+        }
+    }
+
+    #[cold]
+    fn trying_with<T>(&self, record: &Record, peek: impl FnOnce(&Self) -> Option<T>) -> Option<T> {
         let scratch = Arc::new(if record.steps.is_some() { Record::explaining() } else { Record::new() });
         let answer = peek(&self.clone().with_record(Arc::clone(&scratch)))?;
         self.note_cache(scratch.cache());

@@ -47,6 +47,9 @@ impl<'a, const W: usize> Parts<'a, W> {
     }
 
     fn contains(&self, group: &[u8]) -> bool {
+        if self.ends.len() <= FEW {
+            return self.contains_in_few(group);
+        }
         let (mut low, mut high) = (0, self.ends.len());
         while low < high {
             let middle = usize::midpoint(low, high);
@@ -59,7 +62,23 @@ impl<'a, const W: usize> Parts<'a, W> {
         }
         false
     }
+
+    /// Looks at every name, which costs less than a search where there are few: most differ in length.
+    fn contains_in_few(&self, group: &[u8]) -> bool {
+        let mut start = 0;
+        for end in self.ends {
+            let end = number(end);
+            if end - start == group.len() && self.texts.get(start..end) == Some(group) {
+                return true;
+            }
+            start = end;
+        }
+        false
+    }
 }
+
+/// How many names are looked at one by one.
+const FEW: usize = 12;
 
 fn number<const W: usize>(bytes: &[u8; W]) -> usize {
     let mut wide = [0; 8];

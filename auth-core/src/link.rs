@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use crate::hash::same;
 use crate::{
     Access, AccountSource, Ctx, Error, ErrorKind, GroupOracle, GroupSet, Lookup, Member, ObjectPerms,
     ObjectRef, Principal, Resolver, Result, SourceInfo, Step,
@@ -35,11 +36,8 @@ impl<O: ?Sized + Send + Sync> Linked<O> {
         Self { link, inner }
     }
 
-    /// The oracle's own principal, without waiting; `None` if that needs a question.
-    fn peek_own(&self, own: &SourceInfo, ctx: &Ctx, who: &Principal) -> Option<Lookup<Principal>> {
-        if who.source() == own.name() {
-            return Some(Lookup::Found(who.clone()));
-        }
+    /// The oracle's own principal of somebody from elsewhere, without waiting; `None` if that needs a question.
+    fn peek_linked(&self, own: &SourceInfo, ctx: &Ctx, who: &Principal) -> Option<Lookup<Principal>> {
         match &self.link {
             Link::None => Some(Lookup::NotFound),
             Link::Through(resolver) => {
@@ -50,7 +48,7 @@ impl<O: ?Sized + Send + Sync> Linked<O> {
     }
 
     async fn own(&self, own: &SourceInfo, ctx: &Ctx, who: &Principal) -> Result<Lookup<Principal>> {
-        if who.source() == own.name() {
+        if same(who.source(), own.name()) {
             return Ok(Lookup::Found(who.clone()));
         }
         let resolved = match &self.link {
@@ -78,7 +76,7 @@ impl<O: ?Sized + Send + Sync> Linked<O> {
 /// Ids belong to their source: an oracle is never asked about anybody else's, wherever a link leads.
 fn is_own(resolved: &Lookup<Principal>, own: &SourceInfo, who: &Principal) -> bool {
     match resolved {
-        Lookup::Found(found) => found.source() == own.name() && found.realm() == who.realm(),
+        Lookup::Found(found) => same(found.source(), own.name()) && found.realm() == who.realm(),
         Lookup::NotFound => true,
     }
 }
@@ -102,7 +100,11 @@ impl<O: GroupOracle + ?Sized> GroupOracle for Linked<O> {
         }
     }
     fn peek_groups(&self, ctx: &Ctx, who: &Principal) -> Option<Lookup<GroupSet>> {
-        match self.peek_own(self.inner.source(), ctx, who)? {
+        let own = self.inner.source();
+        if same(who.source(), own.name()) {
+            return self.inner.peek_groups(ctx, who);
+        }
+        match self.peek_linked(own, ctx, who)? {
             Lookup::Found(own) => self.inner.peek_groups(ctx, &own),
             Lookup::NotFound => Some(Lookup::NotFound),
         }
@@ -147,7 +149,11 @@ impl<O: ObjectPerms + ?Sized> ObjectPerms for Linked<O> {
         object: &ObjectRef,
         mode: Option<&str>,
     ) -> Option<Access> {
-        match self.peek_own(self.inner.source(), ctx, who)? {
+        let own = self.inner.source();
+        if same(who.source(), own.name()) {
+            return self.inner.peek_access(ctx, who, object, mode);
+        }
+        match self.peek_linked(own, ctx, who)? {
             Lookup::Found(own) => self.inner.peek_access(ctx, &own, object, mode),
             Lookup::NotFound => Some(Access::Deny),
         }
