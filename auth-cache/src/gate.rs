@@ -109,6 +109,20 @@ impl Gate {
         !self.healthy.load(Ordering::Acquire)
     }
 
+    /// Returns how much longer the source is left alone; zero while one question tries it, and nothing if it is
+    /// asked as ever.
+    #[must_use]
+    pub fn left_alone(&self, now: Moment) -> Option<Duration> {
+        if self.healthy.load(Ordering::Acquire) {
+            return None;
+        }
+        match &*self.state() {
+            State::Open { until, probing: false, .. } => Some(until.since(now)),
+            State::Open { .. } => Some(Duration::ZERO),
+            State::Closed { .. } => None,
+        }
+    }
+
     /// Takes a place among the questions that are put or wait; none if all are taken.
     pub(crate) fn board(self: &Arc<Self>) -> Option<Berth> {
         let room = |aboard: usize| (aboard < self.most).then(|| aboard + 1);
@@ -322,9 +336,12 @@ mod tests {
         fail(&gate, 0);
         let mut now = 0;
         for pause in [500, 1000, 2000, 4000, 5000, 5000] {
+            let left = gate.left_alone(at(now)).unwrap();
+            assert!(left <= pause * MS && left >= pause * 3 / 4 * MS, "{left:?} of {pause}");
             assert!(gate.admit(at(now + pause * 3 / 4 - 1)).is_err(), "{pause}");
             now += pause;
             let probe = gate.admit(at(now)).unwrap();
+            assert_eq!(gate.left_alone(at(now)), Some(Duration::ZERO));
             for _ in 0..10 {
                 assert!(gate.admit(at(now)).is_err() && gate.refusal(at(now)).is_some(), "{pause}");
             }
@@ -334,6 +351,7 @@ mod tests {
         now += 5000;
         gate.admit(at(now)).unwrap().ended(at(now), None);
         assert!(!gate.is_backing_off() && gate.refusal(at(now)).is_none());
+        assert_eq!(gate.left_alone(at(now)), None);
         // From the start again.
         fail(&gate, now);
         assert!(gate.admit(at(now + 500)).is_ok());

@@ -404,7 +404,12 @@ impl Loader {
     pub(crate) fn note_backed_off(&self, ctx: &Ctx, questions: usize) {
         self.shelf.counters.backed_off(u64::try_from(questions).unwrap_or(u64::MAX));
         ctx.note(|| {
-            let outcome = format_args!("{}: the source has failed and is left alone for a while", self.kind);
+            let left = self.gate.left_alone(self.shelf.clock.now()).unwrap_or_default().as_millis();
+            let outcome = if left == 0 {
+                format!("{}: the source has failed, and another question tries it now", self.kind)
+            } else {
+                format!("{}: the source has failed and is left alone for another {left} ms", self.kind)
+            };
             Step::new("cache", outcome).at(self.source.name())
         });
     }

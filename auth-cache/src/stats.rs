@@ -82,6 +82,38 @@ impl AgeHistogram {
         self.counts.iter().sum()
     }
 
+    /// Returns about how old they were all together: each counts as the middle of its bucket, since an exact
+    /// sum would be a second counter for each hit.
+    #[must_use]
+    pub fn sum(&self) -> Duration {
+        let mut sum = Duration::ZERO;
+        let mut from = Duration::ZERO;
+        for (bound, count) in self.buckets() {
+            let to = bound.unwrap_or(self.max).max(from);
+            let middle = nanos((from + to) / 2);
+            sum = sum.saturating_add(Duration::from_nanos(middle.saturating_mul(count)));
+            from = to;
+        }
+        sum
+    }
+
+    /// Returns an age that this part of the answers did not pass, 0.5 for one half: the bound of its bucket, or
+    /// the greatest age if that is less.
+    #[must_use]
+    pub fn quantile(&self, part: f64) -> Duration {
+        #[expect(clippy::cast_precision_loss, reason = "a rank among so many may be off by some")]
+        let rank = self.count() as f64 * part;
+        let mut below = 0;
+        for (bound, count) in self.buckets() {
+            below += count;
+            #[expect(clippy::cast_precision_loss, reason = "a rank among so many may be off by some")]
+            if below as f64 >= rank {
+                return bound.map_or(self.max, |bound| bound.min(self.max));
+            }
+        }
+        self.max
+    }
+
     /// Returns the greatest age, exactly.
     #[must_use]
     pub const fn max(&self) -> Duration {
@@ -340,6 +372,14 @@ mod tests {
         assert_eq!((stats.loads, stats.load_errors, stats.timeouts), (40, 40, 40));
         assert_eq!(stats.load_time, Duration::from_nanos(120));
         assert_eq!(stats.ages.max(), Duration::from_millis(39));
+        // The true sum is 78 s.
+        assert_eq!(
+            stats.ages.sum(),
+            Duration::from_millis(100 + 150 + 600 + 2_400 + 9_600 + 38_400 + 33_600)
+        );
+        let quantile = |part| stats.ages.quantile(part).as_millis();
+        assert_eq!([0.0, 0.05, 0.5, 0.8, 0.99, 1.0].map(quantile), [1, 1, 32, 32, 39, 39]);
+        assert_eq!(AgeHistogram::default().quantile(0.5), Duration::ZERO);
         let filled: Vec<u64> = stats.ages.buckets().map(|(_, count)| count).take(7).collect();
         assert_eq!(filled, [200, 100, 200, 400, 800, 1600, 700]);
     }

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use auth_cache::{Limits, Settings};
 use auth_core::{Clock, Ctx, ErrorKind, Freshness, GroupOracle, Result};
-use auth_testkit::{Answer, CountingSource, MemoryStore, Mode, login, principal};
+use auth_testkit::{Answer, CountingSource, MemoryStore, Mode, principal};
 use tokio::task::JoinHandle;
 
-use crate::helpers::{ALL, Bed, Scene, What, calvin, new, old, seconds, soon, until};
+use crate::helpers::{ALL, Bed, Scene, What, calvin, new, old, one_of_many, seconds, soon, until};
 
 fn kind(answer: &Result<String>) -> ErrorKind {
     answer.as_ref().unwrap_err().kind()
@@ -244,12 +244,6 @@ async fn an_older_flight_that_fails_leaves_the_newer_one_open() {
         }
         assert_eq!(scene.store.asked(), 2);
     }
-}
-
-/// Asks for the account of one of many.
-fn one_of_many(scene: &Scene, n: u32) -> JoinHandle<Result<String>> {
-    let scene = scene.clone();
-    tokio::spawn(async move { scene.account(&Ctx::new(), &login(&format!("u{n}"))).await })
 }
 
 #[tokio::test(start_paused = true)]

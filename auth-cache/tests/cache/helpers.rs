@@ -189,6 +189,12 @@ pub(crate) fn new(what: What) -> Result<Answer> {
     answer(what, "new")
 }
 
+/// Asks for the account of one of many.
+pub(crate) fn one_of_many(scene: &Scene, n: u32) -> tokio::task::JoinHandle<Result<String>> {
+    let scene = scene.clone();
+    tokio::spawn(async move { scene.account(&Ctx::new(), &login(&format!("u{n}"))).await })
+}
+
 /// Every way to void the answer to this question.
 pub(crate) fn each_subject(what: What, mut run: impl FnMut(&Subject<'_>)) {
     let (who, object) = (calvin(), doc());

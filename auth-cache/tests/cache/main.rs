@@ -7,11 +7,14 @@
     reason = "clippy takes only functions marked as tests for tests, not their helpers"
 )]
 
+mod backoff;
 mod behaviour;
 mod bulk;
 mod fence;
 mod flights;
 mod helpers;
 mod lifetimes;
+mod refresh;
+mod stale;
 mod tokens;
 mod writes;

@@ -1,0 +1,226 @@
+//! What is past its lifetime may stand in for a source that fails, if that is asked for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use auth_cache::{Settings, Ttls};
+use auth_core::{
+    Access, CacheUse, Clock, Ctx, ErrorKind, Freshness, ObjectPerms, ObjectRef, Record, Result, Subject,
+};
+use auth_testkit::{Answer, Mode, login, object};
+
+use crate::helpers::{ALL, Bed, Scene, What, calvin, each_subject, new, old, seconds, soon, until};
+
+const LIFE: Duration = Duration::from_secs(10);
+const LONGER: Duration = Duration::from_secs(60);
+
+fn settings() -> Settings {
+    let ttls = Ttls { not_found: LIFE, ..Ttls::default() }.with_ttl(LIFE);
+    Settings::default().with_ttls(ttls).with_stale_if_error(LONGER)
+}
+
+async fn loaded(bed: &Bed, what: What) -> Scene {
+    let scene = Scene::new(bed);
+    let asked = scene.spawn(what, Ctx::new());
+    soon(scene.store.next_question()).await.answer(old(what));
+    soon(asked).await.unwrap().unwrap();
+    scene
+}
+
+/// Asks, and the source fails with this kind.
+async fn failing(scene: &Scene, what: What, kind: ErrorKind) -> Result<String> {
+    scene.store.set_mode(Mode::Fails(kind));
+    scene.ask(what, &Ctx::new()).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_old_answer_stands_in_only_if_asked_for_and_only_for_so_long() {
+    for what in ALL {
+        let bed = Bed::with(settings().with_stale_if_error(Duration::ZERO));
+        let scene = loaded(&bed, what).await;
+        bed.clock.advance(LIFE);
+        assert_eq!(
+            failing(&scene, what, ErrorKind::Unavailable).await.unwrap_err().kind(),
+            ErrorKind::Unavailable
+        );
+
+        let bed = Bed::with(settings());
+        let scene = loaded(&bed, what).await;
+        bed.clock.advance(LIFE);
+        assert_eq!(scene.peek(what, &Ctx::new()), None, "the source is asked first");
+        // Ten percent of the lifetime may be taken off by jitter.
+        bed.clock.advance(LONGER - LIFE / 10 - Duration::from_millis(1));
+        assert_eq!(failing(&scene, what, ErrorKind::Unavailable).await.unwrap(), "old");
+        bed.clock.advance(LIFE / 10 + Duration::from_millis(1));
+        assert_eq!(
+            failing(&scene, what, ErrorKind::Unavailable).await.unwrap_err().kind(),
+            ErrorKind::Unavailable
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_failures_that_pass_are_stood_in_for() {
+    for what in ALL {
+        for kind in [ErrorKind::Unavailable, ErrorKind::Timeout, ErrorKind::Overloaded] {
+            let bed = Bed::with(settings());
+            let scene = loaded(&bed, what).await;
+            bed.clock.advance(LIFE);
+            assert_eq!(failing(&scene, what, kind).await.unwrap(), "old", "{kind}");
+        }
+        for kind in [ErrorKind::Ambiguous, ErrorKind::Corrupt, ErrorKind::Misconfigured, ErrorKind::Internal]
+        {
+            let bed = Bed::with(settings());
+            let scene = loaded(&bed, what).await;
+            bed.clock.advance(LIFE);
+            assert_eq!(failing(&scene, what, kind).await.unwrap_err().kind(), kind);
+        }
+        // The source is well, only slow: who can't wait gets no older answer for that.
+        let bed = Bed::with(settings());
+        let scene = loaded(&bed, what).await;
+        bed.clock.advance(LIFE);
+        let hasty = scene.spawn(what, Ctx::new().with_deadline(bed.clock.now() + seconds(1)));
+        bed.advance(2, seconds(1)).await;
+        assert_eq!(soon(hasty).await.unwrap().unwrap_err().kind(), ErrorKind::Timeout);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_stands_in_for_a_subject_that_was_invalidated() {
+    for what in ALL {
+        let mut nth = 0;
+        let mut subjects = 0;
+        each_subject(what, |_| subjects += 1);
+        while nth < subjects {
+            for late in [false, true] {
+                let bed = Bed::with(settings());
+                let scene = loaded(&bed, what).await;
+                bed.clock.advance(LIFE);
+                let invalidate = || {
+                    let mut n = 0;
+                    each_subject(what, |subject| {
+                        if n == nth {
+                            bed.fence.invalidate(subject);
+                        }
+                        n += 1;
+                    });
+                };
+                if !late {
+                    invalidate();
+                }
+                let asked = scene.spawn(what, Ctx::new());
+                let question = soon(scene.store.next_question()).await;
+                if late {
+                    // While the source is asked.
+                    invalidate();
+                }
+                question.fail(ErrorKind::Unavailable);
+                let answer = soon(asked).await.unwrap();
+                assert_eq!(answer.unwrap_err().kind(), ErrorKind::Unavailable, "{what:?} {nth} {late}");
+            }
+            nth += 1;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_asker_decides_alone_whether_an_old_answer_will_do() {
+    for what in ALL {
+        let bed = Bed::with(settings());
+        let scene = loaded(&bed, what).await;
+        bed.clock.advance(seconds(20));
+        let any = scene.spawn(what, Ctx::new());
+        let question = soon(scene.store.next_question()).await;
+        let aged = |age| Ctx::new().with_freshness(Freshness::MaxAge(seconds(age)));
+        let (young, ripe) = (scene.spawn(what, aged(19)), scene.spawn(what, aged(20)));
+        until(|| scene.report(what).coalesced == 2).await;
+        question.fail(ErrorKind::Unavailable);
+        assert_eq!(soon(any).await.unwrap().unwrap(), "old");
+        assert_eq!(soon(ripe).await.unwrap().unwrap(), "old");
+        assert_eq!(soon(young).await.unwrap().unwrap_err().kind(), ErrorKind::Unavailable);
+        scene.store.set_mode(Mode::Fails(ErrorKind::Unavailable));
+        let fresh = Ctx::new().with_freshness(Freshness::Fresh);
+        assert_eq!(scene.ask(what, &fresh).await.unwrap_err().kind(), ErrorKind::Unavailable);
+        // It is not renewed by that, and the next answer of the source ends it.
+        scene.store.set_mode(Mode::Held);
+        let asked = scene.spawn(what, Ctx::new());
+        soon(scene.store.next_question()).await.answer(new(what));
+        assert_eq!(soon(asked).await.unwrap().unwrap(), "new");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_and_nothing_never_stand_in() {
+    for what in ALL {
+        let bed = Bed::with(settings());
+        let scene = Scene::new(&bed);
+        let asked = scene.spawn(what, Ctx::new());
+        let nothing = if what == What::Access { Access::NotFound.into() } else { Answer::NotFound };
+        soon(scene.store.next_question()).await.answer(Ok(nothing));
+        soon(asked).await.unwrap().unwrap();
+        assert!(scene.peek(what, &Ctx::new()).is_some());
+        bed.clock.advance(LIFE);
+        let answer = failing(&scene, what, ErrorKind::Unavailable).await;
+        assert_eq!(answer.unwrap_err().kind(), ErrorKind::Unavailable, "{what:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_is_counted_and_told_and_goes_on_while_the_source_is_left_alone() {
+    for what in ALL {
+        let bed = Bed::with(settings());
+        let scene = loaded(&bed, what).await;
+        bed.clock.advance(seconds(12));
+        for n in 1..=10 {
+            let record = Arc::new(Record::explaining());
+            let ctx = Ctx::new().with_record(Arc::clone(&record));
+            scene.store.set_mode(Mode::Fails(ErrorKind::Unavailable));
+            assert_eq!(scene.ask(what, &ctx).await.unwrap(), "old");
+            assert_eq!(record.cache(), CacheUse::Stale);
+            let last = record.steps().pop().unwrap();
+            assert!(last.outcome.ends_with("stale, since the source is unavailable"), "{}", last.outcome);
+            assert_eq!((last.source.as_deref(), last.age), (Some("app"), Some(seconds(12))));
+            assert_eq!(scene.store.asked(), 1 + n.min(3));
+        }
+        let stats = scene.report(what);
+        assert_eq!((stats.stale, stats.misses, stats.backed_off, stats.hits), (10, 11, 7, 0));
+        assert_eq!((stats.max_stale_age, stats.ages.max()), (seconds(12), Duration::ZERO));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_of_many_rights_stands_in_for_itself() {
+    let bed = Bed::with(settings());
+    let scene = Scene::new(&bed);
+    let docs: Vec<ObjectRef> = (1..=3).map(|id| object("doc", id)).collect();
+    let ask = |docs: &[ObjectRef]| {
+        let (access, docs) = (Arc::clone(&scene.access), docs.to_vec());
+        tokio::spawn(async move { access.access_many(&Ctx::new(), &calvin(), &docs, Some("read")).await })
+    };
+    let first = ask(&docs[..2]);
+    for _ in 0..2 {
+        soon(scene.store.next_question()).await.answer(Ok(Access::Allow));
+    }
+    soon(first).await.unwrap();
+    bed.clock.advance(LIFE);
+    bed.fence.invalidate(&Subject::Object { realm: calvin().realm(), object: &docs[1] });
+
+    // The source fails for two and answers for the third.
+    let mixed = ask(&docs);
+    for _ in 0..2 {
+        soon(scene.store.next_question()).await.fail(ErrorKind::Unavailable);
+    }
+    soon(scene.store.next_question()).await.answer(Ok(Access::Deny));
+    let kinds = |answers: Vec<Result<Access>>| -> Vec<_> {
+        answers.into_iter().map(|answer| answer.map_err(|error| error.kind())).collect()
+    };
+    let expected = [Ok(Access::Allow), Err(ErrorKind::Unavailable), Ok(Access::Deny)];
+    assert_eq!(kinds(soon(mixed).await.unwrap()), expected);
+    // And for all.
+    scene.store.set_mode(Mode::Fails(ErrorKind::Unavailable));
+    for _ in 0..5 {
+        assert_eq!(kinds(soon(ask(&docs)).await.unwrap()), expected);
+    }
+    assert_eq!(scene.report(What::Access).stale, 6);
+    assert!(login("calvin") == *calvin().login());
+}
