@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use auth_cache::{Bound, CacheStats};
+use auth_cache::{AgeHistogram, Bound, CacheStats};
 use auth_stack::{MemoReport, SourceReport, Stack};
 
 /// Renders every metric in the Prometheus text format, version 0.0.4.
@@ -49,6 +49,21 @@ pub(crate) fn render(stack: &Stack, sources: &[SourceReport]) -> String {
     for source in sources {
         page.seconds("gatepost_source_seconds_total", &[("source", &source.name)], source.health.time);
     }
+    page.family(
+        "gatepost_source_backing_off",
+        "gauge",
+        "Whether the caches leave a source alone since it has failed.",
+    );
+    for source in sources {
+        let left_alone = u64::from(source.left_alone.is_some());
+        page.sample("gatepost_source_backing_off", &[("source", &source.name)], left_alone);
+    }
+    page.single(
+        "gatepost_invalidations_total",
+        "counter",
+        "Subjects about which everything remembered was voided.",
+        stack.invalidations(),
+    );
     let memos = stack.memos();
     for (name, kind, help, value) in MEMO {
         page.family(name, kind, help);
@@ -56,36 +71,70 @@ pub(crate) fn render(stack: &Stack, sources: &[SourceReport]) -> String {
             page.sample(name, &[("realm", &*memo.realm), ("source", &*memo.source)], value(memo));
         }
     }
-    let caches = stack.caches();
+    let reports = stack.caches();
+    let caches: Vec<_> = reports
+        .iter()
+        .map(|(realm, report)| {
+            let labels = [("realm", &**realm), ("source", &*report.source), ("cache", report.kind)];
+            (labels, &report.stats)
+        })
+        .collect();
     for (name, kind, help, value) in CACHE {
         page.family(name, kind, help);
-        for (realm, report) in &caches {
-            let labels = [("realm", &**realm), ("source", &*report.source), ("cache", report.kind)];
-            page.sample(name, &labels, value(&report.stats));
+        for (labels, stats) in &caches {
+            page.sample(name, labels, value(stats));
+        }
+    }
+    page.family("gatepost_cache_bound_entries", "gauge", "The most entries.");
+    for (labels, stats) in &caches {
+        if let Some(Bound::Entries(most)) = stats.bound {
+            page.sample("gatepost_cache_bound_entries", labels, most);
+        }
+    }
+    page.family("gatepost_cache_bound_bytes", "gauge", "The most bytes.");
+    for (labels, stats) in &caches {
+        if let Some(Bound::Bytes(most)) = stats.bound {
+            page.sample("gatepost_cache_bound_bytes", labels, most);
         }
     }
     page.family("gatepost_cache_load_seconds_total", "counter", "Time that loads took.");
-    for (realm, report) in &caches {
-        let labels = [("realm", &**realm), ("source", &*report.source), ("cache", report.kind)];
-        page.seconds("gatepost_cache_load_seconds_total", &labels, report.stats.load_time);
+    for (labels, stats) in &caches {
+        page.seconds("gatepost_cache_load_seconds_total", labels, stats.load_time);
+    }
+    page.family("gatepost_cache_age_at_hit_seconds", "histogram", "How old the answers of hits were.");
+    for (labels, stats) in &caches {
+        page.histogram("gatepost_cache_age_at_hit_seconds", labels, &stats.ages);
     }
     page.family("gatepost_cache_age_at_hit_max_seconds", "gauge", "The oldest answer served so far.");
-    for (realm, report) in &caches {
-        let labels = [("realm", &**realm), ("source", &*report.source), ("cache", report.kind)];
-        page.seconds("gatepost_cache_age_at_hit_max_seconds", &labels, report.stats.ages.max());
+    for (labels, stats) in &caches {
+        page.seconds("gatepost_cache_age_at_hit_max_seconds", labels, stats.ages.max());
+    }
+    page.family(
+        "gatepost_cache_stale_age_max_seconds",
+        "gauge",
+        "The oldest answer that stood in for a source that had failed.",
+    );
+    for (labels, stats) in &caches {
+        page.seconds("gatepost_cache_stale_age_max_seconds", labels, stats.max_stale_age);
     }
     page.0
 }
 
 type Value<T> = fn(&T) -> u64;
 
-const MEMO: [(&str, &str, &str, Value<MemoReport>); 4] = [
+const MEMO: [(&str, &str, &str, Value<MemoReport>); 5] = [
     ("gatepost_memo_hits_total", "counter", "Passwords known to be right from memory.", |memo| {
         memo.stats.memo_hits
     }),
     ("gatepost_memo_entries", "gauge", "Passwords remembered to be right.", |memo| {
         u64::try_from(memo.stats.memo_entries).unwrap_or(u64::MAX)
     }),
+    (
+        "gatepost_password_rechecks_total",
+        "counter",
+        "Questions to a source again since a password did not fit what was remembered.",
+        |memo| memo.stats.rechecks,
+    ),
     (
         "gatepost_hash_upgrades_total",
         "counter",
@@ -100,7 +149,7 @@ const MEMO: [(&str, &str, &str, Value<MemoReport>); 4] = [
     ),
 ];
 
-const CACHE: [(&str, &str, &str, Value<CacheStats>); 11] = [
+const CACHE: [(&str, &str, &str, Value<CacheStats>); 16] = [
     (
         "gatepost_cache_hits_total",
         "counter",
@@ -129,10 +178,24 @@ const CACHE: [(&str, &str, &str, Value<CacheStats>); 11] = [
         stats.evictions
     }),
     ("gatepost_cache_entries", "gauge", "Entries.", |stats| stats.entries),
-    ("gatepost_cache_capacity", "gauge", "The most entries.", |stats| match stats.bound {
-        Some(Bound::Entries(most)) => u64::try_from(most).unwrap_or(u64::MAX),
-        _ => 0,
+    ("gatepost_cache_bytes", "gauge", "Bytes of the entries, estimated.", |stats| stats.bytes),
+    ("gatepost_cache_loads_under_way", "gauge", "Loads that are under way.", |stats| stats.under_way),
+    (
+        "gatepost_cache_stale_total",
+        "counter",
+        "Answers past their life that stood in for a source that had failed.",
+        |stats| stats.stale,
+    ),
+    (
+        "gatepost_cache_backed_off_total",
+        "counter",
+        "Questions not put to a source that is left alone since it has failed.",
+        |stats| stats.backed_off,
+    ),
+    ("gatepost_cache_refreshes_total", "counter", "Loads of what is in use before it ends.", |stats| {
+        stats.refreshes
     }),
+    ("gatepost_cache_load_timeouts_total", "counter", "Loads that took too long.", |stats| stats.timeouts),
 ];
 
 #[derive(Default)]
@@ -159,6 +222,19 @@ impl Page {
             self.0.push('}');
         }
         let _ = writeln!(self.0, " {value}");
+    }
+
+    fn histogram(&mut self, name: &str, labels: &[(&str, &str)], ages: &AgeHistogram) {
+        let bucket = format!("{name}_bucket");
+        let mut below = 0;
+        for (le, count) in ages.buckets() {
+            below += count;
+            let le = le.map_or_else(|| "+Inf".to_owned(), |le| le.as_secs_f64().to_string());
+            let labels: Vec<_> = labels.iter().copied().chain([("le", le.as_str())]).collect();
+            self.sample(&bucket, &labels, below);
+        }
+        self.seconds(&format!("{name}_sum"), labels, ages.sum());
+        self.sample(&format!("{name}_count"), labels, below);
     }
 
     fn seconds(&mut self, name: &str, labels: &[(&str, &str)], time: std::time::Duration) {

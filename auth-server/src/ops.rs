@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use auth_cache::{Bound, Fenced};
+use auth_cache::{AgeHistogram, Bound, Fenced};
 use auth_core::{
     Access, CacheUse, Change, Ctx, Directory, Error, ErrorKind, Id, Lock, Login, Lookup, Member, NewUser,
     ObjectRef, Password, Principal, Realm, Record, Reject, Result, StateChange, Step, StoredHash, Subject,
@@ -561,12 +561,24 @@ async fn right(
     Ok(written(change, "not_found", row))
 }
 
-/// The most entries, where the bound is one of entries.
-fn capacity(bound: Option<Bound>) -> u64 {
+/// How much is kept at most: of entries or of bytes, or of whatever comes.
+fn bound(bound: Option<Bound>) -> Value {
     match bound {
-        Some(Bound::Entries(most)) => u64::try_from(most).unwrap_or(u64::MAX),
-        _ => 0,
+        Some(Bound::Entries(most)) => json!({ "entries": most }),
+        Some(Bound::Bytes(most)) => json!({ "bytes": most }),
+        None => Value::Null,
     }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// How many answers were at most so old and older than the bound before, up to the last that counts any.
+fn ages(ages: &AgeHistogram) -> Value {
+    let mut buckets: Vec<_> = ages.buckets().collect();
+    while buckets.pop_if(|(_, count)| *count == 0).is_some() {}
+    buckets.iter().map(|(le, count)| json!({ "le_ms": le.map(millis), "count": count })).collect()
 }
 
 fn cache_stats(stack: &Stack) -> Reply {
@@ -576,11 +588,15 @@ fn cache_stats(stack: &Stack) -> Reply {
         json!({
             "realm": &**realm, "source": &*report.source, "cache": report.kind,
             "kind": stack.config().cache.kind,
-            "hits": stats.hits, "negative_hits": stats.negative_hits, "misses": stats.misses,
-            "coalesced": stats.coalesced, "loads": stats.loads, "load_errors": stats.load_errors,
-            "load_us": micros(stats.load_time), "voided": stats.voided, "expired": stats.expired,
-            "evictions": stats.evictions, "entries": stats.entries, "capacity": capacity(stats.bound),
-            "max_age_ms": u64::try_from(stats.ages.max().as_millis()).unwrap_or(u64::MAX),
+            "hits": stats.hits, "negative_hits": stats.negative_hits, "stale": stats.stale,
+            "misses": stats.misses, "coalesced": stats.coalesced, "backed_off": stats.backed_off,
+            "loads": stats.loads, "refreshes": stats.refreshes, "load_errors": stats.load_errors,
+            "timeouts": stats.timeouts, "under_way": stats.under_way, "load_us": micros(stats.load_time),
+            "voided": stats.voided, "expired": stats.expired, "evictions": stats.evictions,
+            "entries": stats.entries, "bytes": stats.bytes, "bound": bound(stats.bound),
+            "ages": ages(&stats.ages), "age_p50_ms": millis(stats.ages.quantile(0.5)),
+            "age_p99_ms": millis(stats.ages.quantile(0.99)), "max_age_ms": millis(stats.ages.max()),
+            "max_stale_age_ms": millis(stats.max_stale_age),
         })
     });
     let mut rows: Vec<Value> = rows.collect();
@@ -590,10 +606,13 @@ fn cache_stats(stack: &Stack) -> Reply {
             let stats = &memo.stats;
             json!({
                 "realm": &*memo.realm, "source": &*memo.source, "cache": "memo", "kind": "memo",
-                "hits": stats.memo_hits, "entries": stats.memo_entries, "capacity": config.password.memo,
+                "hits": stats.memo_hits, "rechecks": stats.rechecks, "entries": stats.memo_entries,
+                "bound": bound(Some(Bound::Entries(config.password.memo))),
             })
         }));
     }
+    // What voids is one for all of them.
+    rows.push(json!({ "cache": "fence", "kind": "fence", "invalidations": stack.invalidations() }));
     Reply::list(rows)
 }
 
@@ -666,6 +685,7 @@ async fn sources(stack: &Stack, probe: bool) -> Reply {
             "source": report.name, "kind": report.kind, "used": report.used,
             "state": if report.is_up() { if health.up.is_some() { "up" } else { "not asked yet" } } else { "down" },
             "since": health.since.map(unix),
+            "left_alone_ms": report.left_alone.map(millis),
             "last_error": error.map(told),
             "last_error_at": health.last_error.as_ref().map(|(time, _)| unix(*time)),
             "questions": health.questions, "errors": health.errors, "time_us": micros(health.time),

@@ -45,7 +45,7 @@ pub(crate) fn in_words(row: &Value) -> String {
         .filter(|(key, value)| {
             head.is_none_or(|(first, _)| first != key.as_str())
                 && !value.is_null()
-                && !matches!(key.as_str(), "steps" | "warning")
+                && !matches!(key.as_str(), "steps" | "warning" | "ages")
         })
         .map(|(key, value)| format!("{} {}", shown(&Value::from(key.as_str())), shown(value)))
         .collect();
@@ -76,7 +76,10 @@ fn shown(value: &Value) -> String {
         Value::String(text) => text.chars().map(|c| if steers(c) { '\u{fffd}' } else { c }).collect(),
         Value::Array(list) if list.is_empty() => "none".to_owned(),
         Value::Array(list) => list.iter().map(shown).collect::<Vec<_>>().join(" "),
-        Value::Object(_) => shown(&Value::String(value.to_string())),
+        Value::Object(fields) => match (fields.iter().next(), fields.len()) {
+            (Some((key, value)), 1) => format!("{} {}", shown(value), shown(&Value::from(key.as_str()))),
+            _ => shown(&Value::String(value.to_string())),
+        },
         other => other.to_string(),
     }
 }

@@ -1,5 +1,6 @@
 //! Commands on a stack in memory, and what becomes of their replies.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -307,10 +308,53 @@ async fn caches_and_sources_report_and_forget() {
     check(&stack, check_group("calvin", "staff"), 1, json!({ "cache": "hit" })).await;
     let stats = ops::run(&stack, Command::CacheStats).await;
     let caches: Vec<_> = stats.rows.iter().map(|row| (&row["cache"], &row["kind"])).collect();
-    let each = [("accounts", "ttl"), ("groups", "ttl"), ("access", "ttl"), ("memo", "memo")];
+    let each =
+        [("accounts", "ttl"), ("groups", "ttl"), ("access", "ttl"), ("memo", "memo"), ("fence", "fence")];
     assert_eq!(caches.len(), each.len());
     assert!(caches.iter().zip(each).all(|((cache, kind), (c, k))| **cache == c && **kind == k), "{caches:?}");
-    assert!(stats.rows.iter().all(|row| row["source"] == "local" && row["hits"].is_u64()));
+    let (fence, caches) = stats.rows.split_last().unwrap();
+    assert!(fence["invalidations"].as_u64().unwrap() > 0, "of the user who was added: {fence}");
+    assert!(caches.iter().all(|row| row["source"] == "local" && row["hits"].is_u64()));
+    let (memo, caches) = caches.split_last().unwrap();
+    assert_eq!((&memo["bound"], &memo["rechecks"]), (&json!({ "entries": 16_384 }), &json!(0)));
+    for row in caches {
+        for key in [
+            "negative_hits",
+            "stale",
+            "misses",
+            "coalesced",
+            "backed_off",
+            "loads",
+            "refreshes",
+            "load_errors",
+            "timeouts",
+            "under_way",
+            "load_us",
+            "voided",
+            "expired",
+            "evictions",
+            "entries",
+            "bytes",
+            "age_p50_ms",
+            "age_p99_ms",
+            "max_age_ms",
+            "max_stale_age_ms",
+        ] {
+            assert!(row[key].is_u64(), "{key} of {row}");
+        }
+        assert_eq!(row["bound"], json!({ "entries": 262_144 + 32_768 }));
+    }
+    // How old the hits were: as many as there were, and no empty end.
+    let groups = &caches[1];
+    let ages = groups["ages"].as_array().unwrap();
+    let counted: u64 = ages.iter().map(|bucket| bucket["count"].as_u64().unwrap()).sum();
+    assert_eq!((counted, &groups["hits"]), (1, &json!(1)), "{groups}");
+    assert_eq!(ages.last().unwrap()["count"], 1);
+    assert!(ages.iter().enumerate().all(|(n, bucket)| bucket["le_ms"] == 1 << n), "{groups}");
+    assert_eq!(caches[2]["ages"], json!([]));
+    assert!(groups["bytes"].as_u64().unwrap() > 0);
+    let line = output::in_words(groups);
+    assert!(line.contains("bound 294912 entries") && !line.contains("le_ms"), "{line}");
     let void = |user: Option<&str>, realm: Option<&str>, all, forget| Command::CacheVoid {
         user: user.map(str::to_owned),
         group: None,
@@ -502,15 +546,13 @@ fn nothing_that_is_printed_steers_the_terminal() {
     assert_eq!(line, "accepted: id 1, login calvin");
 }
 
-#[tokio::test]
-async fn the_metrics_are_well_formed() {
-    let stack = stack(MANAGED).await;
-    check(&stack, add("calvin", &[], ready(HASH, None)), 0, json!({})).await;
-    check(&stack, check_password("calvin", "hobbes"), 0, json!({})).await;
-    check(&stack, check_password("secretive", "x"), 1, json!({})).await;
-    let page = metrics::render(&stack, &stack.sources_now().await);
-    let mut kinds = std::collections::BTreeMap::new();
-    let mut family = "";
+/// Reads a page as Prometheus does, and returns its families and their kinds.
+fn check_page(page: &str) -> BTreeMap<&str, &str> {
+    let mut kinds = BTreeMap::new();
+    let (mut family, mut kind) = ("", "");
+    let mut samples = BTreeSet::new();
+    // Of each histogram, by its labels without `le`: the bound and the value of its last bucket, and its count.
+    let mut histograms: BTreeMap<(&str, String), (f64, f64, Option<f64>)> = BTreeMap::new();
     for line in page.lines() {
         let mut words = line.split(' ');
         match words.next().unwrap() {
@@ -523,22 +565,64 @@ async fn the_metrics_are_well_formed() {
                     }
                     "TYPE" => {
                         assert_eq!(name, family);
-                        let kind = words.next().unwrap();
-                        assert!(matches!(kind, "counter" | "gauge") && words.next().is_none(), "{line}");
+                        kind = words.next().unwrap();
+                        assert!(matches!(kind, "counter" | "gauge" | "histogram"), "{line}");
+                        assert!(words.next().is_none(), "{line}");
                         assert!(kinds.insert(name, kind).is_none(), "{name} twice");
                         assert_eq!(kind == "counter", name.ends_with("_total"), "{name}");
                     }
                     other => panic!("{other}"),
                 }
             }
-            sample => {
+            _ => {
                 let (labelled, value) = line.rsplit_once(' ').unwrap();
-                assert_eq!(sample.split('{').next().unwrap(), family, "{line}");
-                assert_eq!(labelled.contains('{'), labelled.ends_with('}'));
-                assert!(value.parse::<f64>().unwrap() >= 0.0, "{line}");
+                assert!(samples.insert(labelled), "{labelled} twice");
+                let value = value.parse::<f64>().unwrap();
+                assert!(value >= 0.0 && value.is_finite(), "{line}");
+                let (name, labels) = match labelled.split_once('{') {
+                    Some((name, labels)) => (name, labels.strip_suffix('}').unwrap()),
+                    None => (labelled, ""),
+                };
+                if kind != "histogram" {
+                    assert_eq!(name, family, "{line}");
+                    continue;
+                }
+                let (labels, le) = match labels.split_once(",le=") {
+                    Some((labels, le)) => (labels, Some(le.trim_matches('"').parse::<f64>().unwrap())),
+                    None => (labels, None),
+                };
+                let seen = histograms.entry((family, labels.to_owned())).or_insert((-1.0, 0.0, None));
+                match (name.strip_prefix(family).unwrap(), le) {
+                    ("_bucket", Some(le)) => {
+                        assert!(le > seen.0 && value >= seen.1, "buckets grow: {line}");
+                        *seen = (le, value, None);
+                    }
+                    ("_sum", None) => {}
+                    ("_count", None) => seen.2 = Some(value),
+                    other => panic!("{other:?} in {line}"),
+                }
             }
         }
     }
+    for ((name, labels), (last, below, count)) in &histograms {
+        assert!(last.is_infinite(), "{name} of {labels} has no bucket for all");
+        assert_eq!(Some(*below), *count, "{name} of {labels}");
+        assert!(samples.contains(format!("{name}_sum{{{labels}}}").as_str()), "{name} of {labels}");
+    }
+    assert_eq!(histograms.len(), 3, "of accounts, groups and rights");
+    kinds
+}
+
+#[tokio::test]
+async fn the_metrics_are_well_formed() {
+    let stack = stack(MANAGED).await;
+    check(&stack, add("calvin", &[], ready(HASH, None)), 0, json!({})).await;
+    check(&stack, check_password("calvin", "hobbes"), 0, json!({})).await;
+    check(&stack, check_password("secretive", "x"), 1, json!({})).await;
+    check(&stack, check_group("calvin", "staff"), 1, json!({ "cache": "miss" })).await;
+    check(&stack, check_group("calvin", "staff"), 1, json!({ "cache": "hit" })).await;
+    let page = metrics::render(&stack, &stack.sources_now().await);
+    let kinds = check_page(&page);
     assert!(page.ends_with('\n') && kinds.len() > 15);
     for sample in [
         "gatepost_logins_total{realm=\"default\",outcome=\"accepted\"} 1",
@@ -550,6 +634,12 @@ async fn the_metrics_are_well_formed() {
         "gatepost_memo_entries{realm=\"default\",source=\"local\"} 0",
         "gatepost_hash_upgrades_total{realm=\"default\",source=\"local\"} 1",
         "gatepost_hash_upgrade_failures_total{realm=\"default\",source=\"local\"} 0",
+        "gatepost_password_rechecks_total{realm=\"default\",source=\"local\"} 0",
+        "gatepost_source_backing_off{source=\"local\"} 0",
+        "gatepost_cache_bound_entries{realm=\"default\",source=\"local\",cache=\"groups\"} 294912",
+        "gatepost_cache_age_at_hit_seconds_count{realm=\"default\",source=\"local\",cache=\"groups\"} 1",
+        "gatepost_cache_age_at_hit_seconds_count{realm=\"default\",source=\"local\",cache=\"access\"} 0",
+        "gatepost_cache_stale_total{realm=\"default\",source=\"local\",cache=\"accounts\"} 0",
     ] {
         assert!(page.lines().any(|line| line == sample), "{sample} is not in {page}");
     }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use auth_cache::{Cached, Fenced, Gate, OwnerTable, Reports, Settings};
+use auth_cache::{Cached, Fenced, OwnerTable, Reports, Settings};
 use auth_core::{
     AccountSource, Audit, ByLogin, ChainEntry, Clock, DomainRouter, Fence, GroupOracle, GroupUnion, Health,
     Link, Linked, Next, ObjectPerms, Owners, PasswordChain, PasswordSource, Realm, RealmId, Result, Role,
@@ -26,8 +26,6 @@ use crate::stack::{Cache, Memo};
 /// What is being put together.
 pub(crate) struct Assembly<'a> {
     pub(crate) cache: Option<Settings>,
-    /// Of each source, for all its caches in every realm.
-    pub(crate) gates: BTreeMap<String, Arc<Gate>>,
     pub(crate) memo: usize,
     /// The longest that one question to a realm may take.
     pub(crate) limit: Duration,
@@ -102,7 +100,8 @@ impl Assembly<'_> {
                     let memo = MemoConfig { ttl: self.accepted(), entries: self.memo };
                     let (hasher, fence, clock) =
                         (Arc::clone(&self.hasher), Arc::clone(&self.fence), Arc::clone(&self.clock));
-                    let hashed = Arc::new(Hashed::new(shown, hasher, memo, fence, clock)?);
+                    let hashed = Hashed::new(shown, hasher, memo, fence, clock)?;
+                    let hashed = Arc::new(hashed.with_recheck(self.recheck()));
                     let (realm, source) = (id.name().into(), source.as_str().into());
                     self.hashed.push(Memo { realm, source, hashed: Arc::clone(&hashed) });
                     hashed
@@ -276,17 +275,23 @@ impl Assembly<'_> {
     }
 
     /// The cache's settings for one source: a load gets a moment longer than the source, whose own limit
-    /// is the one that is counted.
-    fn settings(&mut self, source: &str) -> Option<Settings> {
+    /// is the one that is counted. The gate is the source's own, for all its caches in every realm.
+    fn settings(&self, source: &str) -> Option<Settings> {
         let limit = self.limit_of(&self.common(source)) + Duration::from_secs(1);
-        let settings = self.cache.as_ref()?.for_source().with_load_timeout(limit);
-        let gate = self.gates.entry(source.to_owned()).or_insert_with(|| Arc::clone(&settings.gate));
+        let settings = self.cache.clone()?.with_load_timeout(limit);
+        let gate = &self.sources.get(source)?.gate;
         Some(settings.with_gate(Arc::clone(gate)))
     }
 
     /// How long a verified password is remembered: not at all without a cache.
     fn accepted(&self) -> Duration {
         self.cache.as_ref().map_or(Duration::ZERO, |settings| settings.lifetimes.get().accepted)
+    }
+
+    /// In which time a password that does not fit makes the source be asked once more: as long as an unknown
+    /// login is taken for one. Without a cache there is nothing to doubt.
+    fn recheck(&self) -> Duration {
+        self.cache.as_ref().map_or(Duration::ZERO, |settings| settings.lifetimes.get().unknown)
     }
 
     /// Refuses what is said about a source's part in chains if it is in none.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use auth_cache::{Build, OwnerTable, Settings, TableFactory, Ttls};
+use auth_cache::{Bound, Build, Gate, OwnerTable, Settings, TableFactory, Ttls};
 use auth_core::{Clock, Error, ErrorKind, Fence, Fingerprint, RealmId, Result, SourceInfo, check_name};
 use auth_password::{Hasher, Quality, QualityHook};
 use futures_util::future::{Either, select};
@@ -255,11 +255,11 @@ impl Builder {
         });
         ids.collect::<Result<Vec<_>>>()?;
 
+        let bounded = cache.as_ref().is_none_or(|settings| is_bounded(&settings.factory));
         let clock = Arc::clone(&self.clock);
         let hasher = Hasher::new(settings::hasher(&config.password), policy, Arc::clone(&clock))?;
         let mut assembly = Assembly {
             cache,
-            gates: BTreeMap::new(),
             memo: config.password.memo,
             limit: config.server.limit.0,
             hasher: Arc::new(hasher),
@@ -302,7 +302,7 @@ impl Builder {
                 return Err(loaded.origins.unknown(&path, "realm", realm, realms.keys().map(String::as_str)));
             }
         }
-        let Assembly { hasher, fence, owners, audit, clock, sources, caches, hashed, .. } = assembly;
+        let Assembly { hasher, fence, owners, audit, clock, sources, commons, caches, hashed, .. } = assembly;
         let prober = Prober::new(sources, Arc::clone(&clock));
         Ok(Stack {
             realms,
@@ -317,6 +317,8 @@ impl Builder {
             audit,
             clock,
             config,
+            commons,
+            bounded,
             loaded,
             data,
             embedded,
@@ -354,16 +356,30 @@ impl Builder {
             let message = format!("the cache `{kind}` is in this process and takes no url");
             return Err(loaded.origins.wrong(&["cache", "url"], &message));
         }
+        if !is_bounded(&factory) {
+            if config.cache.size.is_some() {
+                let message = format!("{kind} is unbounded and takes no size");
+                return Err(loaded.origins.wrong(&["cache", "size"], &message));
+            }
+            tracing::warn!("the cache `{kind}` grows without bound: whoever can ask can fill the memory");
+        }
+        let stale = config.cache.stale_if_error.0;
+        if !stale.is_zero() {
+            tracing::warn!(
+                "while a source fails, answers live up to {stale:?} longer: a change there counts that much later"
+            );
+        }
         let ttls = config.cache.ttl.0.over(Ttls::default());
-        Ok(Some(Settings::new(factory).with_size(config.cache.size).with_ttls(ttls)))
+        let settings = Settings::new(factory).with_bound(config.cache.bound()).with_ttls(ttls);
+        Ok(Some(settings.with_stale_if_error(stale).with_refresh_ahead(config.cache.refresh_ahead.0)))
     }
 
     async fn open(&self, assembly: &mut Assembly<'_>, name: &str, table: &Table, data: &Path) -> Result<()> {
         let origins = &assembly.loaded.origins;
         let path = ["source", name];
         check_name("source", name).map_err(|error| origins.wrong(&path, error.message()))?;
-        let mut settings = table.clone();
-        let kind = match settings.remove("kind") {
+        let mut own = table.clone();
+        let kind = match own.remove("kind") {
             Some(Value::String(kind)) => kind,
             Some(_) => return Err(origins.wrong(&["source", name, "kind"], "a kind is a word")),
             None => return Err(origins.wrong(&path, "a source needs a kind, such as kind = \"sql\"")),
@@ -375,15 +391,13 @@ impl Builder {
         };
         let common: Table = SourceCommon::KEYS
             .iter()
-            .filter_map(|key| Some(((*key).to_owned(), settings.remove(*key)?)))
+            .filter_map(|key| Some(((*key).to_owned(), own.remove(*key)?)))
             .collect();
         let common: SourceCommon = origins.typed(common, &path)?;
-        let info = SourceInfo::new(name, fingerprint(&kind, &settings));
+        let info = SourceInfo::new(name, fingerprint(&kind, &own));
         let clock = Arc::clone(&assembly.clock);
-        let opening = Opening { info, settings, clock, data, origins };
-        if common.timeout.0.is_zero() {
-            return Err(origins.wrong(&["source", name, "timeout"], "a question needs some time"));
-        }
+        let opening = Opening { info, settings: own, clock, data, origins };
+        settings::check_source(name, &common, origins)?;
         let limit = self.clock.sleep_until(self.clock.now() + OPENING);
         let opened = match select(opener.open(opening), limit).await {
             Either::Left((opened, _)) => opened,
@@ -392,10 +406,16 @@ impl Builder {
         let provides = opened.map_err(|error| origins.placed(error, &path).at(name))?;
         let health = Arc::default();
         let limit = assembly.limit_of(&common);
+        let gate = Arc::new(Gate::new(common.limits()));
         assembly.commons.insert(name.to_owned(), common);
-        assembly.sources.insert(name.to_owned(), Source { kind, provides, health, used: false, limit });
+        assembly.sources.insert(name.to_owned(), Source { kind, provides, health, gate, used: false, limit });
         Ok(())
     }
+}
+
+/// Asks a table, in which nothing is kept, whether it has a bound.
+fn is_bounded(factory: &TableFactory) -> bool {
+    factory(Bound::Entries(1)).bound().is_some()
 }
 
 /// The database of the embedded store.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use auth_cache::Ttls;
+use auth_cache::{Backoff, Bound, Limits, Settings, Ttls};
 use auth_core::LoginRule;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
@@ -59,10 +59,24 @@ pub struct CacheConfig {
     pub url: Option<String>,
     /// What every key in a shared cache begins with.
     pub prefix: String,
-    /// Entries per source and kind of answer, 1 to 16,777,216.
-    pub size: usize,
+    /// How much is kept of each source and kind of answer, if it was said; see [`bound`](Self::bound).
+    pub size: Option<Size>,
     /// Lifetimes: one for all, or one for each kind of answer.
     pub ttl: TtlConfig,
+    /// How long past its lifetime an answer may stand in for a source that fails: up to an hour, and not at
+    /// all unless set.
+    pub stale_if_error: Span,
+    /// How early what is in use is loaded again before it ends, as a multiple of the time that a load takes;
+    /// 0 waits for the end.
+    pub refresh_ahead: Factor,
+}
+
+impl CacheConfig {
+    /// Returns how much is kept of each source and kind of answer: 262,144 entries unless set.
+    #[must_use]
+    pub fn bound(&self) -> Bound {
+        self.size.map_or(Bound::Entries(Settings::SIZE), |Size(bound)| bound)
+    }
 }
 
 impl Default for CacheConfig {
@@ -71,21 +85,25 @@ impl Default for CacheConfig {
             kind: "ttl".into(),
             url: None,
             prefix: "gatepost.".into(),
-            size: 262_144,
+            size: None,
             ttl: TtlConfig::default(),
+            stale_if_error: Span(Duration::ZERO),
+            refresh_ahead: Factor(1.0),
         }
     }
 }
 
 impl fmt::Debug for CacheConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { kind, url, prefix, size, ttl } = self;
+        let Self { kind, url, prefix, size, ttl, stale_if_error, refresh_ahead } = self;
         f.debug_struct("CacheConfig")
             .field("kind", kind)
             .field("url", &url.as_deref().map(shown_url))
             .field("prefix", prefix)
             .field("size", size)
             .field("ttl", ttl)
+            .field("stale_if_error", stale_if_error)
+            .field("refresh_ahead", refresh_ahead)
             .finish()
     }
 }
@@ -218,17 +236,57 @@ pub struct SourceCommon {
     pub role: RoleName,
     /// What a chain does after this source's answers.
     pub on: OnConfig,
+    /// How many questions its caches put to it at once, 1 to 4,096.
+    pub loads: usize,
+    /// How many more of them wait for their turn before the next is refused, up to 1,048,576.
+    pub queue: usize,
+    /// How long its caches leave it alone after failures.
+    pub backoff: BackoffConfig,
 }
 
 impl Default for SourceCommon {
     fn default() -> Self {
-        Self { timeout: Span(Duration::from_secs(5)), role: RoleName::Decide, on: OnConfig::default() }
+        let Limits { loads, queue, .. } = Limits::default();
+        Self {
+            timeout: Span(Duration::from_secs(5)),
+            role: RoleName::Decide,
+            on: OnConfig::default(),
+            loads,
+            queue,
+            backoff: BackoffConfig::default(),
+        }
     }
 }
 
 impl SourceCommon {
     /// The keys of a source that every kind has, besides `kind`.
-    pub const KEYS: [&'static str; 3] = ["timeout", "role", "on"];
+    pub const KEYS: [&'static str; 6] = ["timeout", "role", "on", "loads", "queue", "backoff"];
+
+    /// Returns how the source may be asked by its caches.
+    #[must_use]
+    pub const fn limits(&self) -> Limits {
+        let BackoffConfig { after, first: Span(first), most: Span(most) } = self.backoff;
+        Limits { loads: self.loads, queue: self.queue, backoff: Backoff { after, first, most } }
+    }
+}
+
+/// `backoff`
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BackoffConfig {
+    /// After so many failures in a row, up to 1,000; 0 never leaves the source alone.
+    pub after: u32,
+    /// How long at first; each failure after that doubles it.
+    pub first: Span,
+    /// How long at most, up to five minutes.
+    pub most: Span,
+}
+
+impl Default for BackoffConfig {
+    fn default() -> Self {
+        let Backoff { after, first, most } = Backoff::default();
+        Self { after, first: Span(first), most: Span(most) }
+    }
 }
 
 /// `role`
@@ -416,6 +474,16 @@ impl Span {
     }
 }
 
+impl fmt::Display for Span {
+    /// Writes it as it is configured.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.subsec_millis() {
+            0 => write!(f, "{}s", self.0.as_secs()),
+            _ => write!(f, "{}ms", self.0.as_millis()),
+        }
+    }
+}
+
 impl Span {
     fn read<E: serde::de::Error>(text: &str) -> Result<Self, E> {
         Self::parse(text).ok_or_else(|| {
@@ -443,6 +511,91 @@ impl<'de> Deserialize<'de> for Span {
     }
 }
 
+/// `cache.size`: a number of entries, or bytes: `64KiB`, `64MiB`, `1GiB`, `1TiB`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size(pub Bound);
+
+impl Size {
+    const UNITS: [(&'static str, u32); 4] = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("TiB", 40)];
+
+    fn parse(text: &str) -> Option<Self> {
+        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, unit) = text.split_at_checked(digits)?;
+        let number: usize = number.parse().ok()?;
+        if unit.is_empty() {
+            return Some(Self(Bound::Entries(number)));
+        }
+        let (_, bits) = Self::UNITS.into_iter().find(|(name, _)| *name == unit)?;
+        number.checked_mul(1_usize.checked_shl(bits)?).map(|bytes| Self(Bound::Bytes(bytes)))
+    }
+}
+
+impl fmt::Display for Size {
+    /// Writes it as it is configured.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (number, unit) = match self.0 {
+            Bound::Entries(entries) => (entries, ""),
+            Bound::Bytes(bytes) => {
+                let whole = |(_, bits): &&(&str, u32)| bytes.trailing_zeros() >= *bits;
+                match Self::UNITS.iter().rev().find(whole) {
+                    Some((unit, bits)) => (bytes >> bits, *unit),
+                    None => (bytes, " bytes"),
+                }
+            }
+        };
+        write!(f, "{number}{unit}")
+    }
+}
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Much;
+        impl Visitor<'_> for Much {
+            type Value = Size;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number of entries, or bytes such as \"64MiB\"")
+            }
+            fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<Size, E> {
+                self.visit_str(&number.to_string())
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Size, E> {
+                Size::parse(text).ok_or_else(|| {
+                    E::custom(format!(
+                        "`{text}` is not a size: use a number of entries, or KiB, MiB, GiB or TiB, as in \"64MiB\""
+                    ))
+                })
+            }
+        }
+        deserializer.deserialize_any(Much)
+    }
+}
+
+/// A multiple: a whole number or a fraction from 0.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Factor(pub f64);
+
+impl<'de> Deserialize<'de> for Factor {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Multiple;
+        impl Visitor<'_> for Multiple {
+            type Value = Factor;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number from 0, such as 1 or 0.5")
+            }
+            fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<Factor, E> {
+                let small = i32::try_from(number);
+                small
+                    .map(|number| Factor(number.into()))
+                    .map_err(|_| E::custom(format!("{number} is far more than any time of a load")))
+            }
+            fn visit_f64<E: serde::de::Error>(self, number: f64) -> Result<Factor, E> {
+                Ok(Factor(number))
+            }
+        }
+        deserializer.deserialize_any(Multiple)
+    }
+}
+
 /// The error of a name that is not in a list, in the form that serde's own has.
 fn unknown_variant<E: serde::de::Error>(name: &str, known: &[&str]) -> E {
     let list: Vec<String> = known.iter().map(|name| format!("`{name}`")).collect();
@@ -454,9 +607,38 @@ mod tests {
     use super::*;
 
     #[test]
+    fn sizes_are_entries_or_bytes_and_are_shown_as_they_are_set() {
+        let check = |text: &str, bound: Option<Bound>| {
+            let size = Size::parse(text);
+            assert_eq!(size, bound.map(Size), "{text}");
+            if let Some(size) = size {
+                assert_eq!(Size::parse(&size.to_string()), Some(size), "{text}");
+            }
+        };
+        check("1000", Some(Bound::Entries(1000)));
+        check("0", Some(Bound::Entries(0)));
+        check("64KiB", Some(Bound::Bytes(65_536)));
+        check("64MiB", Some(Bound::Bytes(67_108_864)));
+        check("1536MiB", Some(Bound::Bytes(1_610_612_736)));
+        check("1GiB", Some(Bound::Bytes(1_073_741_824)));
+        check("1TiB", Some(Bound::Bytes(1_099_511_627_776)));
+        for wrong in
+            ["", "-1", "64MB", "64mib", "64M", "64 MiB", "1.5GiB", "MiB", "64B", "99999999999TiB", "64MiBs"]
+        {
+            check(wrong, None);
+        }
+        assert_eq!(Size(Bound::Bytes(65_536)).to_string(), "64KiB");
+        assert_eq!(Size(Bound::Bytes(67_108_864)).to_string(), "64MiB");
+    }
+
+    #[test]
     fn times_have_units() {
         let check = |text: &str, millis: Option<u64>| {
-            assert_eq!(Span::parse(text), millis.map(|ms| Span(Duration::from_millis(ms))), "{text}");
+            let span = Span::parse(text);
+            assert_eq!(span, millis.map(|ms| Span(Duration::from_millis(ms))), "{text}");
+            if let Some(span) = span {
+                assert_eq!(Span::parse(&span.to_string()), Some(span), "{text}");
+            }
         };
         check("500ms", Some(500));
         check("60", Some(60_000));

@@ -20,9 +20,9 @@ pub use audit::LogAudit;
 pub use builder::Builder;
 pub use clock::SystemClock;
 pub use config::{
-    AcceptWeak, Argon2Config, CacheConfig, Config, EachTtl, LimitsConfig, LinkKind, NextName, OnConfig,
-    PasswordConfig, PreferredScheme, RealmConfig, RoleName, Rule, ServerConfig, SourceCommon, Span,
-    TtlConfig,
+    AcceptWeak, Argon2Config, BackoffConfig, CacheConfig, Config, EachTtl, Factor, LimitsConfig, LinkKind,
+    NextName, OnConfig, PasswordConfig, PreferredScheme, RealmConfig, RoleName, Rule, ServerConfig, Size,
+    SourceCommon, Span, TtlConfig,
 };
 pub use data::check as check_data_folder;
 pub use load::Loaded;

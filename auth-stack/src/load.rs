@@ -200,6 +200,7 @@ fn is_kind(settings: &Value, kind: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use auth_cache::Bound;
     use auth_core::ErrorKind;
 
     fn environment(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -249,7 +250,9 @@ mod tests {
     #[test]
     fn the_environment_wins_and_is_named_in_errors() {
         let config = load("[cache]\nsize = 3\n", &[("CACHE_SIZE", "7"), ("CACHE", "lru")]).unwrap();
-        assert_eq!((config.cache.size, config.cache.kind.as_str()), (7, "lru"));
+        assert_eq!((config.cache.bound(), config.cache.kind.as_str()), (Bound::Entries(7), "lru"));
+        let config = load("[cache]\nsize = 3\n", &[("CACHE_SIZE", "64MiB")]).unwrap();
+        assert_eq!(config.cache.bound(), Bound::Bytes(64 << 20));
         let config = load("", &[("CACHE", "lru"), ("GATEPOST__CACHE__KIND", "none")]).unwrap();
         assert_eq!(config.cache.kind, "none");
         let config = load("", &[("GATEPOST__SERVER__LISTEN", "127.0.0.1:1")]).unwrap();

@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use toml::de::{DeTable, DeValue};
 use toml::{Table, Value};
 
+use crate::config::SourceCommon;
 use crate::nearest::did_you_mean;
 use crate::secret::sounds_secret;
 
@@ -110,6 +111,13 @@ impl Origins {
         if let Some((name, known)) = listed(line, "unknown field ") {
             if path.last().is_none_or(|last| last != name) {
                 path.push(name.to_owned());
+            }
+            let mut known = known;
+            if let [section, _, _] = path.as_slice()
+                && section == "source"
+            {
+                // A kind of source knows its own keys only.
+                known.extend(SourceCommon::KEYS);
             }
             let hint = did_you_mean(name, &known);
             return self.located(&path, &format!("unknown key `{name}`{hint}"));

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use auth_cache::Gate;
 use auth_core::{
     Clock, Ctx, Error, ErrorKind, Fingerprint, Health, HealthReport, Id, Login, LoginRule, Moment, ObjectRef,
     Principal, RealmId, Result, SourceInfo,
@@ -23,6 +24,7 @@ pub(crate) struct Source {
     pub(crate) kind: String,
     pub(crate) provides: Provides,
     pub(crate) health: Arc<Health>,
+    pub(crate) gate: Arc<Gate>,
     pub(crate) used: bool,
     pub(crate) limit: Duration,
 }
@@ -40,6 +42,8 @@ pub struct SourceReport {
     pub fault: Option<Error>,
     /// Whether a realm uses it.
     pub used: bool,
+    /// How much longer its caches leave it alone, since it has failed; zero while one question tries it.
+    pub left_alone: Option<Duration>,
 }
 
 impl SourceReport {
@@ -75,6 +79,7 @@ impl Prober {
     }
 
     pub(crate) fn reports(&self) -> Vec<SourceReport> {
+        let now = self.clock.now();
         self.sources
             .iter()
             .map(|(name, source)| SourceReport {
@@ -83,6 +88,7 @@ impl Prober {
                 health: source.health.report(),
                 fault: source.provides.fault.as_ref().and_then(|fault| fault()),
                 used: source.used,
+                left_alone: source.gate.left_alone(now),
             })
             .collect()
     }

@@ -4,14 +4,27 @@ use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use auth_cache::Bound;
 use auth_core::{Error, Result};
 use auth_password::{HasherConfig, Limits, Policy, Preferred, Quality, Scheme};
 
-use crate::config::{AcceptWeak, Config, PasswordConfig, PreferredScheme};
+use crate::config::{
+    AcceptWeak, BackoffConfig, CacheConfig, Config, Factor, PasswordConfig, PreferredScheme, Size,
+    SourceCommon, Span,
+};
 use crate::origins::Origins;
 
 /// The most entries of one table; what more costs is for several tables to be multiplied with.
 const MOST_ENTRIES: usize = 1 << 24;
+/// The bytes of one table: less keeps too little to be a cache, more is a slip of the pen.
+const BYTES: RangeInclusive<usize> = 64 << 10..=1 << 40;
+/// The longest that answers may stand in for a source that fails: so long may somebody be let in who was
+/// dismissed meanwhile. Whoever mends a longer outage wants to decide that anew.
+const LONGEST_STALE: Duration = Duration::from_secs(3600);
+/// The most times of a load that a refresh may be early; half of an answer's life is the limit in any case.
+const EARLIEST_REFRESH: f64 = 100.0;
+/// The longest that a source may be left alone: so long it is not seen to be back.
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 /// The longest password, in bytes: no rule may ask for more.
 const LONGEST_PASSWORD: usize = 1024;
 
@@ -20,17 +33,8 @@ const LONGEST_PASSWORD: usize = 1024;
 /// # Errors
 /// [`Misconfigured`](auth_core::ErrorKind::Misconfigured), naming the place and the bounds.
 pub(crate) fn check(config: &Config, origins: &Origins) -> Result<()> {
-    let within = |path: &[&str], value: usize, bounds: RangeInclusive<usize>| {
-        if bounds.contains(&value) {
-            return Ok(());
-        }
-        let (least, most) = (bounds.start(), bounds.end());
-        Err(origins.wrong(path, &format!("{value} is not between {least} and {most}")))
-    };
-    if config.cache.size == 0 {
-        return Err(origins.wrong(&["cache", "size"], "0 entries are no cache: say kind = \"none\""));
-    }
-    within(&["cache", "size"], config.cache.size, 1..=MOST_ENTRIES)?;
+    let within = |path: &[&str], value, bounds| within(origins, path, value, bounds);
+    cache(&config.cache, origins)?;
     let password = &config.password;
     within(&["password", "threads"], password.threads, 0..=256)?;
     within(&["password", "queue"], password.queue, 1..=65_536)?;
@@ -39,6 +43,67 @@ pub(crate) fn check(config: &Config, origins: &Origins) -> Result<()> {
     within(&["password", "patterns"], password.patterns.len(), 0..=64)?;
     if config.server.limit.0 < Duration::from_millis(1) {
         return Err(origins.wrong(&["server", "limit"], "a request needs some time"));
+    }
+    Ok(())
+}
+
+fn within(origins: &Origins, path: &[&str], value: usize, bounds: RangeInclusive<usize>) -> Result<()> {
+    if bounds.contains(&value) {
+        return Ok(());
+    }
+    let (least, most) = (bounds.start(), bounds.end());
+    Err(origins.wrong(path, &format!("{value} is not between {least} and {most}")))
+}
+
+fn cache(config: &CacheConfig, origins: &Origins) -> Result<()> {
+    let path = ["cache", "size"];
+    match config.bound() {
+        Bound::Entries(0) | Bound::Bytes(0) => {
+            return Err(origins.wrong(&path, "a size of 0 is no cache: say kind = \"none\""));
+        }
+        Bound::Entries(entries) => within(origins, &path, entries, 1..=MOST_ENTRIES)?,
+        Bound::Bytes(bytes) if BYTES.contains(&bytes) => {}
+        Bound::Bytes(_) => {
+            let (least, most) = (Size(Bound::Bytes(*BYTES.start())), Size(Bound::Bytes(*BYTES.end())));
+            let size = Size(config.bound());
+            return Err(origins.wrong(&path, &format!("{size} is not between {least} and {most}")));
+        }
+    }
+    if config.stale_if_error.0 > LONGEST_STALE {
+        let message = "an answer may be stale for an hour at most: so long a dismissed user may be let in";
+        return Err(origins.wrong(&["cache", "stale_if_error"], message));
+    }
+    let Factor(ahead) = config.refresh_ahead;
+    if !(0.0..=EARLIEST_REFRESH).contains(&ahead) {
+        let message = format!("{ahead} is not between 0 and {EARLIEST_REFRESH}");
+        return Err(origins.wrong(&["cache", "refresh_ahead"], &message));
+    }
+    Ok(())
+}
+
+/// Checks what a source says about how it is asked.
+pub(crate) fn check_source(name: &str, common: &SourceCommon, origins: &Origins) -> Result<()> {
+    if common.timeout.0.is_zero() {
+        return Err(origins.wrong(&["source", name, "timeout"], "a question needs some time"));
+    }
+    within(origins, &["source", name, "loads"], common.loads, 1..=4096)?;
+    within(origins, &["source", name, "queue"], common.queue, 0..=1 << 20)?;
+    let BackoffConfig { after, first: Span(first), most: Span(most) } = common.backoff;
+    let wrong = |key, message| Err(origins.wrong(&["source", name, "backoff", key], message));
+    if after > 1000 {
+        return wrong("after", "a thousand failures at most; 0 never leaves the source alone");
+    }
+    if most > LONGEST_PAUSE {
+        return wrong(
+            "most",
+            "a source is left alone for five minutes at most, or it is not seen to be back",
+        );
+    }
+    if first > most {
+        return wrong("first", "the first time is longer than the longest, `most`");
+    }
+    if after > 0 && first < Duration::from_millis(1) {
+        return wrong("first", "leave the source alone for some time, or never: after = 0");
     }
     Ok(())
 }

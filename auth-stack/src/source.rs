@@ -22,7 +22,8 @@ use crate::origins::Origins;
 pub struct Opening<'a> {
     /// The source's name, configuration fingerprint and default capabilities.
     pub info: SourceInfo,
-    /// The source's keys but for `kind`, `timeout`, `role` and `on`; secrets are resolved.
+    /// The source's keys but for `kind` and those that [every kind has](crate::SourceCommon::KEYS); secrets are
+    /// resolved.
     pub settings: toml::Table,
     /// The stack's clock.
     pub clock: Arc<dyn Clock>,

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use auth_cache::{Fenced, Report, Reports};
+use auth_cache::{Bound, Fenced, Report, Reports};
 use auth_core::{Clock, Fence, Login, Owners, Password, Realm, Result, Subject};
 use auth_password::{Hashed, HashedStats, Hasher, HasherStats, Quality};
 use toml::{Table, Value};
 
 use crate::audit::LogAudit;
 use crate::builder::Builder;
-use crate::config::Config;
+use crate::config::{Config, Size, SourceCommon};
 use crate::load::Loaded;
 use crate::origins::Origins;
 use crate::probe::{Prober, SourceReport};
@@ -49,6 +49,9 @@ pub struct Stack {
     pub(crate) audit: Arc<LogAudit>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) config: Config,
+    pub(crate) commons: BTreeMap<String, SourceCommon>,
+    /// Whether the cache's tables have a bound.
+    pub(crate) bounded: bool,
     pub(crate) loaded: Loaded,
     pub(crate) data: PathBuf,
     pub(crate) embedded: bool,
@@ -167,36 +170,54 @@ impl Stack {
     }
 
     fn shown(&self) -> Table {
-        let mut table = self.loaded.masked_table();
         let Config { cache, realm, server, .. } = &self.config;
-        let mut add = |section: &str, values: Table| {
-            let place = table.entry(section).or_insert_with(|| Value::Table(Table::new()));
-            if let Value::Table(place) = place {
-                for (key, value) in values {
-                    place.entry(key).or_insert(value);
-                }
-            }
-        };
         let text = |text: &str| Value::String(text.to_owned());
         let list = |names: &[String]| Value::Array(names.iter().map(|name| text(name)).collect());
-        let size = i64::try_from(cache.size).unwrap_or(i64::MAX);
-        let pairs = [("kind", text(&cache.kind)), ("size", Value::Integer(size))];
-        add("cache", pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect());
-        let pairs = [("listen", text(&server.listen.to_string())), ("realm", text(&server.realm))];
-        add("server", pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect());
-        let realms = realm.iter().map(|(name, realm)| {
-            let objects = realm.objects.iter().map(|(domain, source)| (domain.clone(), text(source)));
-            let settings = [
-                ("password", list(&realm.password)),
-                ("groups", list(&realm.groups)),
-                ("objects", Value::Table(objects.collect())),
+        let whole = |number: usize| Value::Integer(i64::try_from(number).unwrap_or(i64::MAX));
+        let mut caches = vec![
+            ("kind", text(&cache.kind)),
+            ("stale_if_error", text(&cache.stale_if_error.to_string())),
+            ("refresh_ahead", Value::Float(cache.refresh_ahead.0)),
+        ];
+        if self.bounded {
+            caches.push(match cache.bound() {
+                Bound::Entries(entries) => ("size", whole(entries)),
+                bound => ("size", text(&Size(bound).to_string())),
+            });
+        }
+        let sources = self.commons.iter().map(|(name, common)| {
+            let backoff = [
+                ("after", Value::Integer(common.backoff.after.into())),
+                ("first", text(&common.backoff.first.to_string())),
+                ("most", text(&common.backoff.most.to_string())),
             ];
-            let settings = settings.into_iter().map(|(key, value)| (key.to_owned(), value));
-            (name.clone(), Value::Table(settings.collect()))
+            let settings = [
+                ("timeout", text(&common.timeout.to_string())),
+                ("loads", whole(common.loads)),
+                ("queue", whole(common.queue)),
+                ("backoff", Value::Table(table(backoff))),
+            ];
+            (name.as_str(), Value::Table(table(settings)))
         });
+        let server = [("listen", text(&server.listen.to_string())), ("realm", text(&server.realm))];
+        let mut shown = self.loaded.masked_table();
         // Realms that were configured are shown as they were.
-        add("realm", realms.collect());
-        table
+        let configured = shown.contains_key("realm");
+        let sections = [("cache", table(caches)), ("source", table(sources)), ("server", table(server))];
+        fill(&mut shown, table(sections.map(|(name, section)| (name, Value::Table(section)))));
+        if !configured {
+            let realms = realm.iter().map(|(name, realm)| {
+                let objects = realm.objects.iter().map(|(domain, source)| (domain.as_str(), text(source)));
+                let settings = [
+                    ("password", list(&realm.password)),
+                    ("groups", list(&realm.groups)),
+                    ("objects", Value::Table(table(objects))),
+                ];
+                (name.as_str(), Value::Table(table(settings)))
+            });
+            shown.insert("realm".to_owned(), Value::Table(table(realms)));
+        }
+        shown
     }
 
     /// Returns how the logins ended so far.
@@ -242,7 +263,14 @@ impl Stack {
         self.hashed.iter().map(report).collect()
     }
 
-    /// Makes what is remembered about a subject be asked for again.
+    /// Returns how many invalidations there were: of the writes through the stack, and those on demand.
+    #[must_use]
+    pub fn invalidations(&self) -> u64 {
+        self.fence.invalidations()
+    }
+
+    /// Makes what is remembered about a subject be asked for again. Nothing of it stands in for a source that
+    /// fails, `stale_if_error` or not: who demands this knows of a change.
     ///
     /// Which source a login was found in stays known, so that an outage right after it opens no door.
     pub fn expire(&self, subject: &Subject<'_>) {
@@ -265,5 +293,22 @@ impl Stack {
     /// no good answer either.
     pub async fn probe(&self) -> Vec<SourceReport> {
         self.prober.probe().await
+    }
+}
+
+fn table<'a>(pairs: impl IntoIterator<Item = (&'a str, Value)>) -> Table {
+    pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+}
+
+/// Puts defaults beside what was set, at every level.
+fn fill(place: &mut Table, defaults: Table) {
+    for (key, value) in defaults {
+        match (place.get_mut(&key), value) {
+            (None, value) => {
+                place.insert(key, value);
+            }
+            (Some(Value::Table(place)), Value::Table(defaults)) => fill(place, defaults),
+            (Some(_), _) => {}
+        }
     }
 }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use auth_core::{Access, Ctx, Member};
 use auth_testkit::{MemoryStore, object};
-use common::{all, builder, who};
+use common::{all, builder, remembering, who};
 
 struct Counting;
 
@@ -54,7 +54,7 @@ fn count<T>(future: impl Future<Output = T>) -> (u64, T) {
 
 #[tokio::test]
 async fn a_remembered_group_and_a_remembered_right_allocate_nothing() {
-    for cache in ["ttl", "lru"] {
+    for cache in remembering() {
         let (app, other) = (Arc::new(MemoryStore::named("app")), Arc::new(MemoryStore::empty("other")));
         let text = "[realm.default]\npassword = [\"app\", \"other\"]\ngroups = [\"other\", \"app\"]\nobjects = { \"*\" = \"app\" }\n";
         let stack = builder(&[("app", all(&app)), ("other", all(&other))], text)

@@ -9,6 +9,7 @@
 
 use std::path::Path;
 
+use auth_cache::Bound;
 use auth_core::{ErrorKind, Result};
 use auth_stack::{Builder, Config, Opening, Provides, Stack};
 use serde::Deserialize;
@@ -125,18 +126,18 @@ fn the_environment_wins_over_the_file_and_a_long_name_over_a_short_one() {
         ("CACHE_URL", "redis://h"),
     ];
     let read = config(file, &short).unwrap().cache;
-    assert_eq!((read.kind.as_str(), read.size, read.prefix.as_str()), ("lru", 4, "env."));
+    assert_eq!((read.kind.as_str(), read.bound(), read.prefix.as_str()), ("lru", Bound::Entries(4), "env."));
     assert_eq!(read.url.as_deref(), Some("redis://h"));
     assert_eq!(read.ttl.0.all.map(|all| all.0.as_secs()), Some(2));
     let mut long = short.to_vec();
     long.extend([("GATEPOST__CACHE__KIND", "ttl"), ("GATEPOST__CACHE__SIZE", "5")]);
     let read = config(file, &long).unwrap().cache;
-    assert_eq!((read.kind.as_str(), read.size, read.prefix.as_str()), ("ttl", 5, "env."));
+    assert_eq!((read.kind.as_str(), read.bound(), read.prefix.as_str()), ("ttl", Bound::Entries(5), "env."));
     // An empty name is one that is not set; an empty prefix is one that was meant.
     let read = config(file, &[("CACHE", ""), ("CACHE_SIZE", ""), ("CACHE_TTL", ""), ("CACHE_PREFIX", "")])
         .unwrap()
         .cache;
-    assert_eq!((read.kind.as_str(), read.size, read.prefix.as_str()), ("none", 3, ""));
+    assert_eq!((read.kind.as_str(), read.bound(), read.prefix.as_str()), ("none", Bound::Entries(3), ""));
 }
 
 #[test]
@@ -233,7 +234,7 @@ async fn unknown_keys_are_refused_at_every_level() {
         ),
         (
             "[cache]\ncache = 3\n",
-            "gatepost.toml:2: cache.cache: unknown key `cache`; known: `kind`, `url`, `prefix`, `size`, `ttl`",
+            "gatepost.toml:2: cache.cache: unknown key `cache`; known: `kind`, `url`, `prefix`, `size`, `ttl`, `stale_if_error`, `refresh_ahead`",
         ),
         (
             "[password]\nminlength = 3\n",
@@ -287,7 +288,10 @@ async fn unknown_keys_are_refused_at_every_level() {
             "[source.a]\nkind = \"memory\"\non = { eror = \"stop\" }\n",
             "gatepost.toml:3: source.a.on.eror: unknown key `eror`; did you mean `error`?",
         ),
-        ("[source.a]\nkind = \"memory\"\nx = 1\n", "gatepost.toml:3: source.a.x: unknown key `x`"),
+        (
+            "[source.a]\nkind = \"memory\"\nxyz = 1\n",
+            "gatepost.toml:3: source.a.xyz: unknown key `xyz`; known: `timeout`, `role`, `on`, `loads`, `queue`, `backoff`",
+        ),
     ] {
         check_refused(text, &[], message).await;
     }
@@ -321,13 +325,94 @@ async fn wrong_values_are_refused_where_they_stand() {
         ),
         (
             "[cache]\nsize = \"big\"\n",
-            "gatepost.toml:2: cache.size: invalid type: string, expected a whole number from 0",
+            "gatepost.toml:2: cache.size: `big` is not a size: use a number of entries, or KiB, MiB, GiB or TiB, as in \"64MiB\"",
         ),
         (
             "[cache]\nsize = -1\n",
-            "gatepost.toml:2: cache.size: invalid value: integer `-1`, expected a whole number from 0",
+            "gatepost.toml:2: cache.size: `-1` is not a size: use a number of entries, or KiB, MiB, GiB or TiB, as in \"64MiB\"",
         ),
-        ("[cache]\nsize = 0\n", "gatepost.toml:2: cache.size: 0 entries are no cache: say kind = \"none\""),
+        (
+            "[cache]\nsize = \"64MB\"\n",
+            "gatepost.toml:2: cache.size: `64MB` is not a size: use a number of entries, or KiB, MiB, GiB or TiB, as in \"64MiB\"",
+        ),
+        (
+            "[cache]\nsize = 1.5\n",
+            "gatepost.toml:2: cache.size: invalid type: floating point `1.5`, expected a number of entries, or bytes such as \"64MiB\"",
+        ),
+        ("[cache]\nsize = 0\n", "gatepost.toml:2: cache.size: a size of 0 is no cache: say kind = \"none\""),
+        (
+            "[cache]\nsize = \"0KiB\"\n",
+            "gatepost.toml:2: cache.size: a size of 0 is no cache: say kind = \"none\"",
+        ),
+        ("[cache]\nsize = \"63KiB\"\n", "gatepost.toml:2: cache.size: 63KiB is not between 64KiB and 1TiB"),
+        (
+            "[cache]\nsize = \"1025GiB\"\n",
+            "gatepost.toml:2: cache.size: 1025GiB is not between 64KiB and 1TiB",
+        ),
+        (
+            "[cache]\nkind = \"dict\"\nsize = 1000\n",
+            "gatepost.toml:3: cache.size: dict is unbounded and takes no size",
+        ),
+        (
+            "[cache]\nstale_if_error = \"61m\"\n",
+            "gatepost.toml:2: cache.stale_if_error: an answer may be stale for an hour at most: so long a dismissed user may be let in",
+        ),
+        (
+            "[cache]\nstale_iferror = \"1m\"\n",
+            "gatepost.toml:2: cache.stale_iferror: unknown key `stale_iferror`; did you mean `stale_if_error`?",
+        ),
+        (
+            "[cache]\nrefresh_ahead = -1\n",
+            "gatepost.toml:2: cache.refresh_ahead: -1 is not between 0 and 100",
+        ),
+        (
+            "[cache]\nrefresh_ahead = 100.5\n",
+            "gatepost.toml:2: cache.refresh_ahead: 100.5 is not between 0 and 100",
+        ),
+        (
+            "[cache]\nrefresh_ahead = nan\n",
+            "gatepost.toml:2: cache.refresh_ahead: NaN is not between 0 and 100",
+        ),
+        (
+            "[cache]\nrefresh_ahead = true\n",
+            "gatepost.toml:2: cache.refresh_ahead: invalid type: boolean `true`, expected a number from 0, such as 1 or 0.5",
+        ),
+        (
+            "[source.a]\nkind = \"memory\"\nloads = 0\n",
+            "gatepost.toml:3: source.a.loads: 0 is not between 1 and 4096",
+        ),
+        (
+            "[source.a]\nkind = \"memory\"\nqueue = 1048577\n",
+            "gatepost.toml:3: source.a.queue: 1048577 is not between 0 and 1048576",
+        ),
+        (
+            "[source.a]\nkind = \"memory\"\nlaods = 5\n",
+            "gatepost.toml:3: source.a.laods: unknown key `laods`; did you mean `loads`?",
+        ),
+        (
+            "[source.a]\nkind = \"memory\"\nbackoff = { afterr = 5 }\n",
+            "gatepost.toml:3: source.a.backoff.afterr: unknown key `afterr`; did you mean `after`?",
+        ),
+        (
+            "[source.a]\nkind = \"memory\"\nbackoff = 3\n",
+            "gatepost.toml:3: source.a.backoff: invalid type: integer `3`, expected struct BackoffConfig",
+        ),
+        (
+            "[source.a]\nkind = \"memory\"\n[source.a.backoff]\nfirst = \"1s\"\nmost = \"999ms\"\n",
+            "gatepost.toml:4: source.a.backoff.first: the first time is longer than the longest, `most`",
+        ),
+        (
+            "[source.a]\nkind = \"memory\"\nbackoff.most = \"6m\"\n",
+            "gatepost.toml:3: source.a.backoff.most: a source is left alone for five minutes at most, or it is not seen to be back",
+        ),
+        (
+            "[source.a]\nkind = \"memory\"\nbackoff.first = \"0s\"\n",
+            "gatepost.toml:3: source.a.backoff.first: leave the source alone for some time, or never: after = 0",
+        ),
+        (
+            "[source.a]\nkind = \"memory\"\nbackoff.after = 1001\n",
+            "gatepost.toml:3: source.a.backoff.after: a thousand failures at most; 0 never leaves the source alone",
+        ),
         ("[cache]\nsize = 16777217\n", "gatepost.toml:2: cache.size: 16777217 is not between 1 and 16777216"),
         (
             "[cache]\nurl = \"redis://h\"\n",
@@ -421,14 +506,18 @@ async fn wrong_values_are_refused_where_they_stand() {
 async fn unknown_kinds_and_those_to_come_are_refused_by_name() {
     for (kind, message) in [
         ("tll", "there is no cache `tll`; did you mean `ttl`?"),
-        ("redis", "the cache `redis` is not built in yet; built in: none, ttl, lru"),
-        ("memcached", "the cache `memcached` is not built in yet; built in: none, ttl, lru"),
-        ("tiered", "the cache `tiered` is not built in yet; built in: none, ttl, lru"),
-        ("lfu", "the cache `lfu` is not built in yet; built in: none, ttl, lru"),
-        ("fifo", "the cache `fifo` is not built in yet; built in: none, ttl, lru"),
-        ("rr", "the cache `rr` is not built in yet; built in: none, ttl, lru"),
-        ("mru", "the cache `mru` is not built in yet; built in: none, ttl, lru"),
-        ("dict", "the cache `dict` is not built in yet; built in: none, ttl, lru"),
+        (
+            "redis",
+            "the cache `redis` is not built in yet; built in: none, ttl, lru, lfu, fifo, rr, mru, dict",
+        ),
+        (
+            "memcached",
+            "the cache `memcached` is not built in yet; built in: none, ttl, lru, lfu, fifo, rr, mru, dict",
+        ),
+        (
+            "tiered",
+            "the cache `tiered` is not built in yet; built in: none, ttl, lru, lfu, fifo, rr, mru, dict",
+        ),
     ] {
         check_refused("", &[("CACHE", kind)], &format!("environment CACHE: cache.kind: {message}")).await;
         let file = format!("[cache]\nkind = \"{kind}\"\n");
@@ -606,6 +695,40 @@ fn a_configuration_that_anybody_may_write_is_refused() {
         "{error}"
     );
     load(0o664).unwrap();
+}
+
+#[tokio::test]
+async fn the_settings_of_the_cache_are_shown_as_they_are() {
+    let text = "[cache]\nstale_if_error = \"90s\"\nrefresh_ahead = 2\n[source.a]\nkind = \"memory\"\n\
+                backoff = { after = 5, most = \"1500ms\" }\n";
+    let shown = build(text, &[("CACHE_SIZE", "64MiB")]).await.unwrap().show_json();
+    assert_eq!(shown["cache"]["size"], "64MiB");
+    assert_eq!(shown["cache"]["stale_if_error"], "90s");
+    assert_eq!(shown["cache"]["refresh_ahead"], 2);
+    let backoff = serde_json::json!({ "after": 5, "first": "500ms", "most": "1500ms" });
+    assert_eq!(shown["source"]["a"]["backoff"], backoff);
+    assert_eq!(
+        (&shown["source"]["a"]["loads"], &shown["source"]["a"]["queue"]),
+        (&64.into(), &16_384.into())
+    );
+    // What is shown says the same again; the unbounded kind has no size to show.
+    for (set, size) in
+        [(&[][..], Some(262_144)), (&[("CACHE", "dict")], None), (&[("CACHE", "none")], Some(262_144))]
+    {
+        let stack = build("[source.a]\nkind = \"memory\"\n", set).await.unwrap();
+        let (shown, again) = (stack.show_json(), build(&stack.show(), &[]).await.unwrap());
+        assert_eq!(shown["cache"].get("size").and_then(serde_json::Value::as_u64), size);
+        assert_eq!(again.show_json(), shown);
+    }
+    // Both say how much; the environment wins.
+    let stack = build("[cache]\nsize = 5\n[source.a]\nkind = \"memory\"\n", &[("CACHE_SIZE", "64KiB")]).await;
+    assert_eq!(stack.unwrap().caches()[0].1.stats.bound, Some(Bound::Bytes(65_536 + 8_192)));
+    check_refused(
+        "[source.a]\nkind = \"memory\"\n",
+        &[("CACHE", "dict"), ("CACHE_SIZE", "5")],
+        "environment CACHE_SIZE: cache.size: dict is unbounded and takes no size",
+    )
+    .await;
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use std::time::Duration;
 use auth_core::{AccountSource, Clock, Ctx, ErrorKind, GroupOracle, Id, Login, Result};
 use auth_stack::{Provides, Stack};
 use auth_testkit::{ManualClock, MemoryStore, Mode, ScriptedStore, World, info, object, principal_at};
-use common::{CACHES, all, builder, told};
+use common::{all, builder, caches, remembering, told, who};
 
 const KINDS: [ErrorKind; 9] = [
     ErrorKind::Unavailable,
@@ -56,7 +56,7 @@ async fn check_no_answer(stack: &Stack, source: &str, what: &str) {
 
 #[tokio::test]
 async fn a_failure_of_the_only_source_is_no_answer() {
-    for cache in CACHES {
+    for cache in caches() {
         for mode in modes() {
             let store = broken("app", mode);
             let stack = builder(&[("app", all(&store))], "").var("CACHE", cache).build().await.unwrap();
@@ -81,7 +81,7 @@ async fn a_failure_of_the_only_source_is_no_answer() {
 
 #[tokio::test]
 async fn a_source_that_hangs_is_no_answer_and_is_not_waited_for() {
-    for cache in CACHES {
+    for cache in caches() {
         let clock = ManualClock::new();
         let store = broken("app", Mode::Hangs);
         let stack = builder(&[("app", all(&store))], "")
@@ -114,7 +114,7 @@ async fn a_source_that_hangs_is_no_answer_and_is_not_waited_for() {
 
 #[tokio::test]
 async fn an_outage_outranks_a_no_of_another_source() {
-    for cache in CACHES {
+    for cache in caches() {
         for mode in modes() {
             let (store, other) = (broken("app", mode), Arc::new(MemoryStore::empty("other")));
             other.add_user("moe", Id::from(3), World::user("moe").stored_hash());
@@ -147,7 +147,7 @@ async fn an_outage_outranks_a_no_of_another_source() {
 
 #[tokio::test]
 async fn a_chain_that_stops_at_an_error_lets_nobody_in_behind_it() {
-    for cache in CACHES {
+    for cache in caches() {
         let (store, other) =
             (broken("app", Mode::Fails(ErrorKind::Unavailable)), Arc::new(MemoryStore::named("other")));
         let sources = [("other", all(&other)), ("app", all(&store))];
@@ -163,7 +163,7 @@ async fn a_chain_that_stops_at_an_error_lets_nobody_in_behind_it() {
 
 #[tokio::test]
 async fn a_failed_list_of_people_to_refuse_lets_nobody_in() {
-    for cache in CACHES {
+    for cache in caches() {
         for mode in KINDS.map(Mode::Fails) {
             let (store, app) = (broken("leavers", mode), Arc::new(MemoryStore::named("app")));
             let text = "role = \"deny\"\n[realm.default]\npassword = [\"app\", \"leavers\"]\n";
@@ -182,7 +182,7 @@ async fn a_failed_list_of_people_to_refuse_lets_nobody_in() {
 
 #[tokio::test]
 async fn errors_are_not_remembered() {
-    for cache in CACHES {
+    for cache in caches() {
         let scripted = broken("app", Mode::Fails(ErrorKind::Unavailable));
         let stack = builder(&[("app", all(&scripted))], "").var("CACHE", cache).build().await.unwrap();
         assert_eq!(told(&stack, "calvin", "hobbes").await, "error unavailable");
@@ -336,7 +336,7 @@ async fn a_broken_user_file_is_seen_though_answers_come_from_the_cache() {
 
 #[tokio::test]
 async fn a_source_with_more_patience_than_its_realm_turns_red_all_the_same() {
-    for cache in CACHES {
+    for cache in caches() {
         for timeout in ["10s", "1h"] {
             let clock = ManualClock::new();
             let store = broken("app", Mode::Hangs);

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use auth_core::{Access, Ctx, Directory, Login, Member, Realm, StateChange};
 use auth_stack::Stack;
 use auth_testkit::{World, object};
-use common::{CACHES, Slow, builder, told, who};
+use common::{Slow, builder, caches, told, who};
 
 async fn stack(cache: &str) -> (Arc<Slow>, Arc<Stack>, Arc<Realm>, Login) {
     let slow = Slow::new("app");
@@ -31,7 +31,7 @@ fn ask(stack: &Arc<Stack>, password: &'static str) -> tokio::task::JoinHandle<St
 
 #[tokio::test]
 async fn a_password_changed_during_a_slow_load_is_in_the_next_answer() {
-    for cache in CACHES {
+    for cache in caches() {
         let (slow, stack, _, calvin) = stack(cache).await;
         slow.hold();
         let under_way = ask(&stack, "hobbes");
@@ -50,7 +50,7 @@ async fn a_password_changed_during_a_slow_load_is_in_the_next_answer() {
 
 #[tokio::test]
 async fn who_asks_after_a_change_does_not_join_a_load_from_before_it() {
-    for cache in CACHES {
+    for cache in caches() {
         let (slow, stack, _, calvin) = stack(cache).await;
         slow.hold();
         let before = ask(&stack, "hobbes");
@@ -71,7 +71,7 @@ async fn who_asks_after_a_change_does_not_join_a_load_from_before_it() {
 
 #[tokio::test]
 async fn an_account_disabled_or_deleted_is_out_at_once_whatever_is_remembered() {
-    for cache in CACHES {
+    for cache in caches() {
         let (_, stack, _, calvin) = stack(cache).await;
         let directory = stack.directory("default").unwrap();
         for _ in 0..2 {
@@ -87,7 +87,7 @@ async fn an_account_disabled_or_deleted_is_out_at_once_whatever_is_remembered() 
 
 #[tokio::test]
 async fn a_group_left_during_a_slow_load_is_in_the_next_answer() {
-    for cache in CACHES {
+    for cache in caches() {
         let (slow, stack, realm, calvin) = stack(cache).await;
         let person = who(&stack, "calvin").await;
         slow.hold();
@@ -112,7 +112,7 @@ async fn a_group_left_during_a_slow_load_is_in_the_next_answer() {
 
 #[tokio::test]
 async fn a_right_revoked_during_a_slow_load_is_in_the_next_answer() {
-    for cache in CACHES {
+    for cache in caches() {
         let (slow, stack, realm, calvin) = stack(cache).await;
         let (person, doc) = (who(&stack, "calvin").await, object("doc", 1));
         slow.hold();
@@ -141,7 +141,7 @@ async fn a_right_revoked_during_a_slow_load_is_in_the_next_answer() {
 
 #[tokio::test]
 async fn a_user_added_is_known_at_once_though_unknown_was_remembered() {
-    for cache in CACHES {
+    for cache in caches() {
         let (_, stack, realm, _) = stack(cache).await;
         for _ in 0..2 {
             assert_eq!(told(&stack, "nobody", "hobbes").await, "unknown_user", "{cache}");

@@ -8,7 +8,7 @@ use std::path::Path;
 use auth_core::{Access, Ctx, Directory, Login, Member, NewUser, Verdict};
 use auth_stack::Stack;
 use auth_testkit::{World, object};
-use common::{CACHES, attempt, told, who};
+use common::{attempt, caches, told, who};
 
 /// The columns of an account in your tables; calvin there is number 7 and called `Calvin` nowhere else.
 const YOURS: &str = "SELECT :login AS login, 7 AS id, NULL AS hash WHERE :login = 'calvin'";
@@ -58,7 +58,7 @@ async fn groups(stack: &Stack, login: &str) -> Vec<String> {
 
 #[tokio::test]
 async fn stores_of_every_kind_answer_in_one_realm_with_every_cache() {
-    for cache in CACHES {
+    for cache in caches() {
         let folder = tempfile::tempdir().unwrap();
         let stack = stack(folder.path(), cache).await;
         let directory = stack.directory("default").unwrap();
@@ -108,7 +108,7 @@ async fn stores_of_every_kind_answer_in_one_realm_with_every_cache() {
 
 #[tokio::test]
 async fn a_managed_store_upgrades_a_hash_once_and_the_next_login_works() {
-    for cache in CACHES {
+    for cache in caches() {
         let folder = tempfile::tempdir().unwrap();
         let stack = stack(folder.path(), cache).await;
         let directory = stack.directory("default").unwrap();

@@ -17,8 +17,16 @@ use tokio::sync::{Semaphore, watch};
 /// Cheap hashes, and none replaced.
 pub(crate) const CHEAP: &str = "[password]\nupgrade = false\nargon2 = { memory_kib = 64, passes = 1 }\n";
 
-/// The cache kinds that must give the same answers.
-pub(crate) const CACHES: [&str; 3] = ["none", "ttl", "lru"];
+/// The kinds of cache that are built in, which must all give the same answers.
+pub(crate) fn caches() -> impl Iterator<Item = &'static str> {
+    let built_in = |kind: &&auth_cache::Kind| !matches!(kind.build, auth_cache::Build::NotYet);
+    auth_cache::kinds().iter().filter(built_in).map(|kind| kind.name)
+}
+
+/// Those that remember.
+pub(crate) fn remembering() -> impl Iterator<Item = &'static str> {
+    caches().filter(|cache| *cache != "none")
+}
 
 /// The kind `given`: its sources are those that the test has made, by name.
 #[derive(Default)]
