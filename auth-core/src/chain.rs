@@ -343,6 +343,7 @@ impl GroupUnion {
 
     /// Answers [`is_member`](GroupOracle::is_member) from memory, without waiting and without joining sets.
     #[must_use]
+    #[inline]
     pub fn peek_member(&self, ctx: &Ctx, who: &Principal, group: &str) -> Option<Member> {
         let mut all_known = true;
         for oracle in &self.oracles {
@@ -433,6 +434,7 @@ impl DomainRouter {
             .ok_or_else(|| Error::new(ErrorKind::Invalid, "no such domain").with("domain", object.domain()))
     }
 
+    #[inline]
     fn peek_store(&self, object: &ObjectRef) -> Option<&Arc<dyn ObjectPerms>> {
         // A domain that is not declared is one that is kept by its store, not by configuration.
         self.of_domain(object.domain()).or_else(|| self.of_domain("*"))

@@ -145,6 +145,7 @@ impl Fence {
 
     /// Returns the stamp of a question about a login.
     #[must_use]
+    #[inline]
     pub fn login(&self, login: &Login) -> Stamp {
         let realm = self.read(Kind::Realm, login.realm().hash64());
         let all = self.all.load(Ordering::SeqCst);
@@ -167,12 +168,14 @@ impl Fence {
 
     /// Adds a known id to the stamp of its login, to compare with a stamp that was kept.
     #[must_use]
+    #[inline]
     pub fn plus_id(&self, stamp: Stamp, who: &Principal) -> Stamp {
         Stamp(stamp.0.wrapping_add(self.read(Kind::Id, who.spelled())))
     }
 
     /// Returns the stamp of a question about a person's groups.
     #[must_use]
+    #[inline]
     pub fn groups(&self, who: &Principal) -> Stamp {
         let Stamp(person) = self.plus_id(self.login(who.login()), who);
         Stamp(person.wrapping_add(self.read(Kind::Groups, who.realm().hash64())))
@@ -180,11 +183,13 @@ impl Fence {
 
     /// Returns the stamp of a question about a person's right on an object.
     #[must_use]
+    #[inline]
     pub fn access(&self, who: &Principal, object: &ObjectRef) -> Stamp {
         let Stamp(groups) = self.groups(who);
         Stamp(groups.wrapping_add(self.read(Kind::Object, in_realm(who.realm(), object))))
     }
 
+    #[inline]
     fn stripe(&self, kind: Kind, hash: u64) -> Option<&AtomicU64> {
         // The upper bits are the ones that every bit of the hash has reached.
         let at = hash.wrapping_mul(kind as u64) >> (u64::BITS - STRIPES.ilog2());
@@ -193,6 +198,7 @@ impl Fence {
 
     // Sequentially consistent throughout: a count and a generation are two places, whose order matters. Loads
     // cost the same as weaker ones on x86, and a plain load-acquire on ARM.
+    #[inline]
     fn read(&self, kind: Kind, hash: u64) -> u64 {
         self.stripe(kind, hash).map_or(0, |stripe| stripe.load(Ordering::SeqCst))
     }

@@ -46,10 +46,14 @@ impl<'a, const W: usize> Parts<'a, W> {
         self.texts.get(start..end)
     }
 
+    #[inline]
     fn contains(&self, group: &[u8]) -> bool {
-        if self.ends.len() <= FEW {
-            return self.contains_in_few(group);
-        }
+        if self.ends.len() <= FEW { self.contains_in_few(group) } else { self.search(group) }
+    }
+
+    // Not in line, nor is what is for greater sets: the path of small ones then needs few registers.
+    #[inline(never)]
+    fn search(&self, group: &[u8]) -> bool {
         let (mut low, mut high) = (0, self.ends.len());
         while low < high {
             let middle = usize::midpoint(low, high);
@@ -74,6 +78,14 @@ impl<'a, const W: usize> Parts<'a, W> {
             start = end;
         }
         false
+    }
+}
+
+#[inline(never)]
+fn contains_wide(width: u8, packed: &[u8], group: &[u8]) -> bool {
+    match width {
+        4 => Parts::<4>::of(packed).contains(group),
+        _ => Parts::<8>::of(packed).contains(group),
     }
 }
 
@@ -129,8 +141,7 @@ impl GroupSet {
         let group = group.as_bytes();
         match self.packed() {
             (2, packed) => Parts::<2>::of(packed).contains(group),
-            (4, packed) => Parts::<4>::of(packed).contains(group),
-            (_, packed) => Parts::<8>::of(packed).contains(group),
+            (width, packed) => contains_wide(width, packed, group),
         }
     }
 

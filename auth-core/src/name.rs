@@ -106,12 +106,14 @@ impl RealmId {
 
     /// Returns a hash of the name, keyed per process: never stored or shown outside of it.
     #[must_use]
+    #[inline]
     pub fn hash64(&self) -> u64 {
         self.0.hash
     }
 }
 
 impl PartialEq for RealmId {
+    #[inline]
     fn eq(&self, other: &Self) -> bool {
         // The hashes only save work: what differs in one differs, what agrees in it is compared.
         Arc::ptr_eq(&self.0, &other.0)
@@ -171,12 +173,14 @@ impl Login {
 
     /// Returns the realm.
     #[must_use]
+    #[inline]
     pub const fn realm(&self) -> &RealmId {
         &self.realm
     }
 
     /// Returns a hash of realm and login, keyed per process: never stored or shown outside of it.
     #[must_use]
+    #[inline]
     pub const fn hash64(&self) -> u64 {
         self.hash
     }
@@ -192,6 +196,7 @@ impl Login {
 }
 
 impl PartialEq for Login {
+    #[inline]
     fn eq(&self, other: &Self) -> bool {
         self.hash == other.hash && same(&self.text, &other.text) && self.realm == other.realm
     }

@@ -154,17 +154,20 @@ impl ObjectRef {
 
     /// Returns a hash of the domain and the typed id, keyed per process: never stored or shown outside of it.
     #[must_use]
+    #[inline]
     pub fn hash64(&self) -> u64 {
         self.0.hash
     }
 
     /// The hash by the text of the id, for the fence.
+    #[inline]
     pub(crate) fn spelled(&self) -> u64 {
         self.0.spelled
     }
 }
 
 impl PartialEq for ObjectRef {
+    #[inline]
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
             || (self.0.hash == other.0.hash && self.0.id == other.0.id && self.0.domain == other.0.domain)

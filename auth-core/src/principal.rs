@@ -26,6 +26,16 @@ struct Inner {
     shown: Option<Box<str>>,
 }
 
+impl Inner {
+    /// Compares every part in full.
+    fn agrees(&self, other: &Self) -> bool {
+        self.login == other.login
+            && self.id == other.id
+            && same(&self.source, &other.source)
+            && self.shown == other.shown
+    }
+}
+
 impl Principal {
     /// Makes the principal that `source` found under `login`, or nothing if what it found is somebody else.
     ///
@@ -48,12 +58,14 @@ impl Principal {
 
     /// Returns the realm.
     #[must_use]
+    #[inline]
     pub fn realm(&self) -> &RealmId {
         self.0.login.realm()
     }
 
     /// Returns the login in normal form.
     #[must_use]
+    #[inline]
     pub fn login(&self) -> &Login {
         &self.0.login
     }
@@ -72,6 +84,7 @@ impl Principal {
 
     /// Returns the name of the source that issued the id.
     #[must_use]
+    #[inline]
     pub fn source(&self) -> &Arc<str> {
         &self.0.source
     }
@@ -79,11 +92,13 @@ impl Principal {
     /// Returns a hash of realm, login, source and typed id, keyed per process: never stored or shown outside
     /// of it.
     #[must_use]
+    #[inline]
     pub fn hash64(&self) -> u64 {
         self.0.hash
     }
 
     /// The hash of the id with its source and realm, by its text, for the fence.
+    #[inline]
     pub(crate) fn spelled(&self) -> u64 {
         self.0.spelled
     }
@@ -95,14 +110,9 @@ pub(crate) fn spelled(realm: &RealmId, source: &str, id: &Id) -> u64 {
 }
 
 impl PartialEq for Principal {
+    #[inline]
     fn eq(&self, other: &Self) -> bool {
-        let (one, other) = (&self.0, &other.0);
-        Arc::ptr_eq(one, other)
-            || (one.hash == other.hash
-                && one.login == other.login
-                && one.id == other.id
-                && same(&one.source, &other.source)
-                && one.shown == other.shown)
+        Arc::ptr_eq(&self.0, &other.0) || (self.0.hash == other.0.hash && self.0.agrees(&other.0))
     }
 }
 

@@ -272,12 +272,12 @@ impl Realm {
     }
 
     /// Two realms may share a source, so that an id of one would mean somebody in the other.
+    #[inline]
     fn own(&self, login: &Login) -> Result<()> {
         if *login.realm() == self.id {
             return Ok(());
         }
-        Err(Error::new(ErrorKind::Invalid, "the login is of another realm")
-            .with("realm", login.realm().name()))
+        Err(of_another_realm(login))
     }
 
     /// Lets nobody in under a name that they did not give.
@@ -300,6 +300,11 @@ impl Realm {
             self.audit.login(&event(&shown));
         }
     }
+}
+
+#[cold]
+fn of_another_realm(login: &Login) -> Error {
+    Error::new(ErrorKind::Invalid, "the login is of another realm").with("realm", login.realm().name())
 }
 
 fn somebody_else(who: &Principal) -> Error {

@@ -361,3 +361,24 @@ fn what_a_store_leaves_out_is_an_error_and_what_it_adds_is_dropped() {
     assert_eq!(ask(3), [yes, yes, yes]);
     assert_eq!(ask(9), [yes, yes, yes]);
 }
+
+#[test]
+fn each_of_many_domains_leads_to_its_store() {
+    for count in [1, 8, 9, 40] {
+        let names: Vec<String> = (0..count).map(|n| format!("domain{n}")).collect();
+        let stores: Vec<_> = names.iter().map(|name| store(&[object(name, 1)])).collect();
+        let stores: Vec<_> = names.iter().map(String::as_str).zip(&stores).rev().collect();
+        let (ctx, who, rest) = (Ctx::new(), calvin(), store(&[object("planet", 1)]));
+        let declared = router(&stores);
+        let open = router(&[stores.as_slice(), &[("*", &rest)]].concat());
+        for name in &names {
+            for router in [&declared, &open] {
+                assert_eq!(now(router.access(&ctx, &who, &object(name, 1), None)).unwrap(), Access::Allow);
+            }
+        }
+        assert!(declared.domains().is_sorted() && declared.domains().count() == count);
+        let planet = object("planet", 1);
+        assert_eq!(now(declared.access(&ctx, &who, &planet, None)).unwrap_err().kind(), ErrorKind::Invalid);
+        assert_eq!(now(open.access(&ctx, &who, &planet, None)).unwrap(), Access::Allow);
+    }
+}
