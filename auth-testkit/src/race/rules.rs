@@ -61,7 +61,7 @@ impl Facts<'_> {
             return broken(Rule::Fresh);
         }
         let life = if stale { self.ttl + self.stale } else { self.ttl };
-        loads.retain(|load| load.ended >= began || at.since(load.kept) <= life);
+        loads.retain(|load| load.ended >= began || at.since(load.at) <= life);
         if loads.is_empty() {
             return broken(Rule::TooOld);
         }
@@ -115,7 +115,7 @@ impl Facts<'_> {
 
     /// Well within its life, whatever jitter takes of that.
     fn lives(&self, load: &Load, at: Moment) -> bool {
-        at.since(load.kept) < self.ttl * 8 / 10
+        at.since(load.at) < self.ttl * 8 / 10
     }
 
     /// Something was invalidated while it was under way, whatever it was: a cache that does not know yet whom

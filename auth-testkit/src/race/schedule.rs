@@ -109,7 +109,7 @@ impl Schedule {
         let (rights, tokens) = (kind == Kind::Objects, kind == Kind::Tokens);
         let choices = [
             (24, Step::Read(subject)),
-            (7, Step::Fresh(subject)),
+            (8, Step::Fresh(subject)),
             (3, Step::MaxAge(subject, thousands(dice.below(9)))),
             (when(rights, 5), Step::Many),
             (5, Step::Peek(subject)),
@@ -183,7 +183,8 @@ impl Schedule {
     async fn drain(&mut self) -> Result<(), Broken> {
         // A cache that asks anew each time it gets an answer would never end.
         for _ in 0..200 {
-            let Some(place) = self.setup.board.pending().first().copied() else { return Ok(()) };
+            // The newest first: what is older comes late.
+            let Some(place) = self.setup.board.pending().last().copied() else { return Ok(()) };
             let asked = self.next_step();
             self.answer(place);
             self.go_on(asked).await?;

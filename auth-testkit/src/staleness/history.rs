@@ -344,9 +344,11 @@ impl History {
         if latest_first.any(|(when, scope)| *when < at && *when >= until && covering(*scope)) {
             return broken(Rule::Invalidated);
         }
+        // A token cache knows when a state was put, not when it was asked for.
+        let unseen = if kind == Kind::Tokens { Staleness::SLOWEST } else { Duration::ZERO };
         match freshness {
             Freshness::Fresh if until < at => return broken(Rule::Fresh),
-            Freshness::MaxAge(age) if at.since(until) > age => return broken(Rule::Fresh),
+            Freshness::MaxAge(age) if at.since(until) > age + unseen => return broken(Rule::Fresh),
             _ => {}
         }
         let bound = self.setup.ttl + if stale { self.tested.stale } else { Duration::ZERO };

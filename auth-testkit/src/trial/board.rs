@@ -30,14 +30,16 @@ pub(crate) enum State {
 pub(crate) struct Load {
     /// What it is about: one subject, or some at once.
     pub(crate) subjects: Vec<usize>,
-    /// The step in which it was asked.
+    /// The step in which it was asked, and when: its age counts from here.
     pub(crate) asked: u64,
+    pub(crate) at: Moment,
     /// What the source's value was, once it was read.
     pub(crate) read: Option<Vec<u32>>,
     pub(crate) state: State,
     /// The step in which it ended.
     pub(crate) ended: u64,
-    /// Since when its age counts and what it is newer than: when it was asked, or for tokens when it was put.
+    /// What it is newer than, and since when a cache knows of it: like `asked` and `at`; for a token, when it
+    /// was put.
     pub(crate) order: u64,
     pub(crate) kept: Moment,
     reply: Option<oneshot::Sender<Reply>>,
@@ -99,7 +101,17 @@ impl Board {
         let mut log = self.log();
         let asked = log.step;
         let state = if read.is_some() { State::Said } else { State::Pending };
-        log.loads.push(Load { subjects, asked, read, state, ended: asked, order: asked, kept: at, reply });
+        log.loads.push(Load {
+            subjects,
+            asked,
+            at,
+            read,
+            state,
+            ended: asked,
+            order: asked,
+            kept: at,
+            reply,
+        });
     }
 
     /// Returns the questions that wait, oldest first.
