@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use auth_cache::{Settings, TokenMemory, Ttls};
+use auth_cache::{Bound, Settings, TokenMemory, Ttls};
 use auth_core::LoginRule;
 use auth_testkit::suite::{self, TokenBench};
 use auth_testkit::{MemoryStore, realm, realm_with};
@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use crate::helpers::{Bed, tables};
 
-/// Each kind, of no, one and many entries, with and without lifetimes.
+/// Each kind, with room for none, one and many, with and without lifetimes.
 fn beds() -> Vec<Bed> {
     let mut beds = Vec::new();
     for (_, table) in tables() {
-        for size in [0, 1, 1000] {
+        for bound in [0, 1, 1000].map(Bound::Entries).into_iter().chain([0, 500, 1 << 20].map(Bound::Bytes)) {
             for ttls in [Ttls::default(), Ttls::default().with_ttl(Duration::ZERO)] {
-                beds.push(Bed::with(Settings::new(Arc::clone(&table)).with_size(size).with_ttls(ttls)));
+                beds.push(Bed::with(Settings::new(Arc::clone(&table)).with_bound(bound).with_ttls(ttls)));
             }
         }
     }

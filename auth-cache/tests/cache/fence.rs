@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
+use auth_cache::TokenMemory;
 use auth_core::{
-    Capabilities, Ctx, Freshness, GroupOracle, GroupSet, Lookup, Member, Principal, Result, SourceInfo,
-    Subject,
+    AccountSource, Capabilities, Clock, Ctx, Freshness, GroupOracle, GroupSet, Lookup, Member, ObjectPerms,
+    Principal, Result, SourceInfo, Subject, TokenCache, TokenId, TokenState,
 };
 use auth_testkit::{info, login, principal_at, realm};
 
@@ -114,6 +115,41 @@ async fn an_invalidation_leaves_others_alone() {
         bed.fence.invalidate(&Subject::Realm(&elsewhere));
         assert_eq!(scene.peek(what, &ctx).as_deref(), Some("old"), "{what:?}");
     }
+}
+
+#[tokio::test]
+async fn one_invalidation_voids_everything_about_that_person_and_nothing_about_another() {
+    use auth_testkit::{MemoryStore, login, object, principal};
+    let bed = Bed::new();
+    let store = Arc::new(MemoryStore::new());
+    let (accounts, groups, access) = (bed.accounts(&store), bed.groups(&store), bed.access(&store));
+    let tokens = TokenMemory::new("default", Arc::clone(&bed.fence), bed.clock(), &bed.settings);
+    let (ctx, doc) = (Ctx::new(), object("doc", 1));
+    for (n, name) in (0_u8..).zip(["calvin", "susie"]) {
+        let who = principal(name);
+        accounts.account(&ctx, &login(name)).await.unwrap();
+        groups.groups_of(&ctx, &who).await.unwrap();
+        access.access(&ctx, &who, &doc, None).await.unwrap();
+        let state = TokenState {
+            principal: who,
+            scopes: GroupSet::empty(),
+            expires_at: bed.clock.wall() + seconds(60),
+        };
+        let watch = bed.fence.watch();
+        tokens.put(&ctx, &TokenId::new([n; 32]), &state, seconds(60), watch).await.unwrap();
+    }
+    let kept = |n: u8, name: &str| {
+        let who = principal(name);
+        [
+            accounts.peek_account(&ctx, &login(name)).is_some(),
+            groups.peek_groups(&ctx, &who).is_some(),
+            access.peek_access(&ctx, &who, &doc, None).is_some(),
+            tokens.peek_token(&ctx, &TokenId::new([n; 32])).is_some(),
+        ]
+    };
+    assert_eq!((kept(0, "calvin"), kept(1, "susie")), ([true; 4], [true; 4]));
+    bed.fence.invalidate(&Subject::Login(&login("calvin")));
+    assert_eq!((kept(0, "calvin"), kept(1, "susie")), ([false; 4], [true; 4]));
 }
 
 #[tokio::test(start_paused = true)]

@@ -176,6 +176,10 @@ async fn a_newer_no_ends_an_older_yes_and_a_newer_yes_an_older_no() {
 #[tokio::test]
 async fn a_flood_of_unknown_names_evicts_nobody() {
     for place in each_kind(|settings| settings.with_size(800)) {
+        if place.accounts.report().stats.bound.is_none() {
+            // `dict` keeps everything.
+            continue;
+        }
         for n in 0..500 {
             place.store.add_user(&format!("user{n}"), Id::from(n + 100), None);
             assert_eq!(place.account(&format!("user{n}")).await, (true, 1));
@@ -196,6 +200,10 @@ async fn a_flood_of_unknown_names_evicts_nobody() {
 async fn room_for_none_or_one_is_enough_to_be_right() {
     for size in [0, 1] {
         for place in each_kind(|settings| settings.with_size(size)) {
+            if place.accounts.report().stats.bound.is_none() {
+                // `dict` keeps everything.
+                continue;
+            }
             let asked = 1 - u64::try_from(size).unwrap();
             assert_eq!(place.account("calvin").await, (true, 1));
             assert_eq!(place.account("calvin").await, (true, asked));
@@ -299,7 +307,8 @@ async fn what_happened_is_counted_and_told() {
         let stats = report.stats;
         assert_eq!((stats.hits, stats.negative_hits, stats.misses, stats.coalesced), (3, 1, 4, 0));
         assert_eq!((stats.loads, stats.load_errors, stats.expired, stats.voided), (4, 0, 1, 1));
-        assert_eq!((stats.entries, stats.bound, stats.evictions), (2, Some(Bound::Entries(900)), 0));
+        assert_eq!((stats.entries, stats.evictions), (2, 0));
+        assert!(stats.bound.is_none_or(|bound| bound == Bound::Entries(900)), "{stats:?}");
         assert_eq!((stats.ages.max(), stats.load_time), (seconds(3), Duration::ZERO));
     }
 }

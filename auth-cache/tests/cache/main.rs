@@ -10,9 +10,12 @@
 mod backoff;
 mod behaviour;
 mod bulk;
+mod faults;
 mod fence;
 mod flights;
+mod flood;
 mod helpers;
+mod keys;
 mod lifetimes;
 mod refresh;
 mod stale;

@@ -1,0 +1,191 @@
+//! A thousand askers of one question, and what may happen to the one whose load they share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use auth_cache::{Limits, Reports, Settings};
+use auth_core::{Clock, Ctx, ErrorKind, GroupOracle, GroupSet, Id, Lookup, Principal, Result, SourceInfo};
+use auth_testkit::{Answer, info, principal_at};
+
+use crate::helpers::{ALL, Bed, Scene, What, new, old, seconds, soon, until};
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Fault {
+    /// Who began the load leaves.
+    Leaves,
+    /// Who began the load can't wait.
+    Hurries,
+    /// The source panics.
+    Panics,
+    /// The source fails.
+    Fails,
+    /// The source answers nobody.
+    Hangs,
+    /// The source drops the question.
+    Drops,
+    /// Everybody leaves.
+    AllLeave,
+}
+
+const FAULTS: [Fault; 7] =
+    [Fault::Leaves, Fault::Hurries, Fault::Panics, Fault::Fails, Fault::Hangs, Fault::Drops, Fault::AllLeave];
+
+async fn check(what: What, fault: Fault) {
+    let bed = Bed::new();
+    let scene = Scene::new(&bed);
+    let hurry = Ctx::new().with_deadline(bed.clock.now() + seconds(1));
+    let leader = scene.spawn(what, if fault == Fault::Hurries { hurry } else { Ctx::new() });
+    let question = soon(scene.store.next_question()).await;
+    let others: Vec<_> = (0..999).map(|_| scene.spawn(what, Ctx::new())).collect();
+    until(|| scene.report(what).misses == 1000).await;
+
+    let mut askers = Vec::new();
+    let expected = match fault {
+        Fault::Leaves => {
+            leader.abort();
+            soon(leader).await.unwrap_err();
+            question.answer(old(what));
+            Ok("old".to_owned())
+        }
+        Fault::Hurries => {
+            bed.advance(2, seconds(1)).await;
+            assert_eq!(soon(leader).await.unwrap().unwrap_err().kind(), ErrorKind::Timeout);
+            question.answer(old(what));
+            Ok("old".to_owned())
+        }
+        Fault::Panics => {
+            askers.push(leader);
+            // The script panics over an answer to another sort of question.
+            question.answer(Ok(Answer::Replaced(true)));
+            Err(ErrorKind::Internal)
+        }
+        Fault::Fails => {
+            askers.push(leader);
+            question.fail(ErrorKind::Unavailable);
+            Err(ErrorKind::Unavailable)
+        }
+        Fault::Hangs => {
+            askers.push(leader);
+            bed.advance(1, seconds(5)).await;
+            Err(ErrorKind::Timeout)
+        }
+        Fault::Drops => {
+            askers.push(leader);
+            drop(question);
+            Err(ErrorKind::Internal)
+        }
+        Fault::AllLeave => {
+            for asker in others.iter().chain([&leader]) {
+                asker.abort();
+            }
+            until(|| others.iter().all(tokio::task::JoinHandle::is_finished)).await;
+            question.answer(old(what));
+            until(|| scene.report(what).entries == 1).await;
+            assert_eq!(scene.peek(what, &Ctx::new()).as_deref(), Some("old"));
+            assert_eq!((scene.store.asked(), scene.report(what).under_way), (1, 0));
+            return;
+        }
+    };
+    for asker in askers.into_iter().chain(others) {
+        let answer = soon(asker).await.unwrap().map_err(|error| error.kind());
+        assert_eq!(answer, expected, "{what:?} {fault:?}");
+    }
+    let stats = scene.report(what);
+    assert_eq!((scene.store.asked(), stats.loads, stats.coalesced), (1, 1, 999), "{what:?} {fault:?}");
+    assert_eq!((stats.under_way, stats.load_errors), (0, u64::from(expected.is_err())));
+    until(|| bed.clock.sleepers() == 0).await;
+    if expected.is_err() {
+        // Nothing is left over: the next question is put again.
+        assert_eq!((scene.peek(what, &Ctx::new()), stats.entries), (None, 0));
+        let again = scene.spawn(what, Ctx::new());
+        soon(scene.store.next_question()).await.answer(new(what));
+        assert_eq!(soon(again).await.unwrap().unwrap(), "new");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_happens_to_a_load_a_thousand_askers_are_answered_and_nothing_is_left_over() {
+    for what in ALL {
+        for fault in FAULTS {
+            check(what, fault).await;
+        }
+    }
+}
+
+#[test]
+fn who_waits_for_a_load_of_a_runtime_that_ends_is_told_and_may_ask_again() {
+    for what in ALL {
+        let build = || tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+        let (ends, stays) = (build(), build());
+        let scene = Scene::new(&Bed::new());
+        let ask = |scene: &Scene| {
+            let scene = scene.clone();
+            async move { scene.ask(what, &Ctx::new()).await }
+        };
+        let first = ends.spawn(ask(&scene));
+        let question = stays.block_on(scene.store.next_question());
+        let second = stays.spawn(ask(&scene));
+        while scene.report(what).coalesced == 0 {
+            std::thread::yield_now();
+        }
+        drop(ends);
+        assert!(question.is_abandoned() && stays.block_on(first).unwrap_err().is_cancelled());
+        let told = stays.block_on(second).unwrap().unwrap_err();
+        assert_eq!((told.kind(), scene.report(what).under_way), (ErrorKind::Unavailable, 0));
+        let again = stays.spawn(ask(&scene));
+        stays.block_on(scene.store.next_question()).answer(new(what));
+        assert_eq!(stays.block_on(again).unwrap().unwrap(), "new");
+    }
+}
+
+/// A source that counts how many ask it at once.
+#[derive(Debug)]
+struct Crowded {
+    info: SourceInfo,
+    now: AtomicUsize,
+    most: AtomicUsize,
+    asked: AtomicUsize,
+}
+
+#[async_trait]
+impl GroupOracle for Crowded {
+    fn source(&self) -> &SourceInfo {
+        &self.info
+    }
+
+    async fn groups_of(&self, _ctx: &Ctx, _who: &Principal) -> Result<Lookup<GroupSet>> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        let now = self.now.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most.fetch_max(now, Ordering::SeqCst);
+        tokio::task::yield_now().await;
+        self.now.fetch_sub(1, Ordering::SeqCst);
+        Ok(Lookup::Found(GroupSet::empty()))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cold_start_asks_the_source_no_more_at_once_than_is_allowed() {
+    const PEOPLE: usize = 100_000;
+    let limits = Limits { loads: 16, queue: PEOPLE, ..Limits::default() };
+    let bed = Bed::with(Settings::default().with_limits(limits));
+    let zero = || AtomicUsize::new(0);
+    let source = Arc::new(Crowded { info: info("app"), now: zero(), most: zero(), asked: zero() });
+    let cached = bed.groups(&source);
+    let one = principal_at("app", "calvin", Id::from(0));
+    let source_info = info("app");
+    let askers: Vec<_> = (0..i64::try_from(PEOPLE).unwrap())
+        .map(|n| {
+            let who = Principal::found(&source_info, one.login(), "calvin", Id::from(n)).unwrap();
+            let cached = Arc::clone(&cached);
+            tokio::spawn(async move { cached.groups_of(&Ctx::new(), &who).await })
+        })
+        .collect();
+    for asker in askers {
+        asker.await.unwrap().unwrap();
+    }
+    assert_eq!(source.asked.load(Ordering::SeqCst), PEOPLE);
+    let most = source.most.load(Ordering::SeqCst);
+    assert!((2..=16).contains(&most), "{most}");
+    assert_eq!(cached.report().stats.under_way, 0);
+}
