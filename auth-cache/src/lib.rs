@@ -24,5 +24,7 @@ pub use key::{Ask, Key};
 pub use owners::OwnerTable;
 pub use settings::{Lifetimes, Settings, Ttls};
 pub use stats::{AgeHistogram, CacheStats, Report, Reports};
-pub use table::{Bound, Build, Kind, LruTable, Table, TableFactory, TtlTable, Usage, kinds};
+pub use table::{
+    Bound, Build, Kind, LfuTable, LruTable, Order, OrderTable, Table, TableFactory, TtlTable, Usage, kinds,
+};
 pub use tokens::TokenMemory;

@@ -5,12 +5,20 @@ use std::sync::Arc;
 
 use crate::{Ask, Entry, Key};
 
+mod budget;
 mod by_frequency;
+mod by_order;
 mod by_recency;
+mod by_tiny_lfu;
+mod name;
 mod sharded;
+#[cfg(test)]
+mod tests;
 
 pub use by_frequency::TtlTable;
+pub use by_order::{Order, OrderTable};
 pub use by_recency::LruTable;
+pub use by_tiny_lfu::LfuTable;
 pub(crate) use sharded::Sharded;
 
 /// How much a table may keep. Exhaustive, since every table must keep to it.
@@ -40,7 +48,8 @@ pub struct Usage {
 /// - Lossy: an entry may go at any time. What is returned is what was last put under an equal question,
 ///   compared in full, never by a hash alone.
 /// - It neither looks at the clock nor at the fence: whether an entry is still good is decided by who asks.
-/// - [`get`](Self::get) does not allocate and does not wait long: no I/O.
+/// - [`get`](Self::get) does not wait long: no I/O. It does not allocate, but that the engine of `lfu` does its
+///   upkeep in one of a hundred.
 /// - A bound of zero keeps nothing and is not an error. An entry too large for the bound is not kept and
 ///   makes no other go; the one it would have replaced goes.
 /// - A large bound costs little until it is used.
@@ -82,6 +91,8 @@ pub struct Kind {
     pub name: &'static str,
     /// What this build can do for it.
     pub build: Build,
+    /// Whether its tables keep to their bound. Only `dict` does not: it grows with the number of questions.
+    pub bounded: bool,
 }
 
 impl Kind {
@@ -95,19 +106,27 @@ impl Kind {
     }
 }
 
+const fn table(name: &'static str, make: fn(Bound) -> Arc<dyn Table>) -> Kind {
+    Kind { name, build: Build::Table(make), bounded: true }
+}
+
+const fn other(name: &'static str, build: Build) -> Kind {
+    Kind { name, build, bounded: true }
+}
+
 // The one list of kinds.
 const KINDS: [Kind; 11] = [
-    Kind { name: "none", build: Build::Off },
-    Kind { name: "ttl", build: Build::Table(|bound| Arc::new(TtlTable::new(bound))) },
-    Kind { name: "lru", build: Build::Table(|bound| Arc::new(LruTable::new(bound))) },
-    Kind { name: "lfu", build: Build::NotYet },
-    Kind { name: "fifo", build: Build::NotYet },
-    Kind { name: "rr", build: Build::NotYet },
-    Kind { name: "mru", build: Build::NotYet },
-    Kind { name: "dict", build: Build::NotYet },
-    Kind { name: "redis", build: Build::NotYet },
-    Kind { name: "memcached", build: Build::NotYet },
-    Kind { name: "tiered", build: Build::NotYet },
+    other("none", Build::Off),
+    table("ttl", |bound| Arc::new(TtlTable::new(bound))),
+    table("lru", |bound| Arc::new(LruTable::new(bound))),
+    table("lfu", |bound| Arc::new(LfuTable::new(bound))),
+    table("fifo", |bound| Arc::new(OrderTable::new(bound, Order::First))),
+    table("rr", |bound| Arc::new(OrderTable::new(bound, Order::Random))),
+    table("mru", |bound| Arc::new(OrderTable::new(bound, Order::Last))),
+    Kind { bounded: false, ..table("dict", |bound| Arc::new(OrderTable::new(bound, Order::Nobody))) },
+    other("redis", Build::NotYet),
+    other("memcached", Build::NotYet),
+    other("tiered", Build::NotYet),
 ];
 
 /// Returns every kind of cache that configuration may name, built in or not.
@@ -121,135 +140,4 @@ const KINDS: [Kind; 11] = [
 #[must_use]
 pub fn kinds() -> &'static [Kind] {
     &KINDS
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::Answer;
-    use std::sync::LazyLock;
-
-    use auth_core::{Access, Fence, Id, Login, LoginRule, Moment, RealmId, TokenId};
-
-    fn token(n: u32) -> TokenId {
-        let mut bytes = [0; 32];
-        bytes[..4].copy_from_slice(&n.to_le_bytes());
-        TokenId::new(bytes)
-    }
-
-    fn entry(nanos: u64) -> Entry {
-        static FENCE: LazyLock<Fence> = LazyLock::new(Fence::new);
-        let realm = RealmId::new("r", LoginRule::Exact).unwrap();
-        let stamp = FENCE.login(&Login::parse(&realm, "x").unwrap());
-        let loaded = Moment::from_nanos(nanos);
-        Entry {
-            answer: Answer::Access(Access::Allow),
-            stamp,
-            loaded,
-            end_ms: Entry::NO_END,
-            ahead: 0,
-            jitter: 0,
-        }
-    }
-
-    fn len(table: &Arc<dyn Table>) -> usize {
-        usize::try_from(table.usage().entries).unwrap()
-    }
-
-    fn each(check: impl Fn(&str, TableFactory)) {
-        for kind in kinds() {
-            if let Some(factory) = kind.factory() {
-                check(kind.name, factory);
-            }
-        }
-    }
-
-    #[test]
-    fn all_names_are_known_once_and_built_in_kinds_make_tables() {
-        let names: Vec<_> = kinds().iter().map(|kind| kind.name).collect();
-        let known = "none ttl lru lfu fifo rr mru dict redis memcached tiered";
-        assert_eq!(names, known.split(' ').collect::<Vec<_>>());
-        each(|name, factory| {
-            assert_eq!(factory(Bound::Entries(100)).bound(), Some(Bound::Entries(100)), "{name}")
-        });
-    }
-
-    #[test]
-    fn a_table_returns_what_was_last_put() {
-        each(|name, factory| {
-            let table = factory(Bound::Entries(100));
-            let (one, two) = (token(1), token(2));
-            assert!(table.usage().entries == 0 && table.get(&Ask::Token(&one)).is_none(), "{name}");
-            table.put(Key::Token(one), entry(1));
-            table.put(Key::Token(two), entry(2));
-            table.put(Key::Token(one), entry(3));
-            assert_eq!(table.get(&Ask::Token(&one)).unwrap().loaded.as_nanos(), 3, "{name}");
-            assert_eq!((table.usage().entries, table.usage().evictions), (2, 0), "{name}");
-            table.remove(&Ask::Token(&one));
-            table.remove(&Ask::Token(&token(9)));
-            assert!(table.get(&Ask::Token(&one)).is_none(), "{name}");
-            assert!(table.get(&Ask::Token(&two)).is_some(), "{name}");
-            table.clear();
-            assert!(table.usage().entries == 0 && table.get(&Ask::Token(&two)).is_none(), "{name}");
-        });
-    }
-
-    #[test]
-    fn a_table_is_bounded_and_counts_what_had_to_go() {
-        each(|name, factory| {
-            for capacity in [0, 1, 2, 3, 31, 100, 1000, 5000] {
-                let table = factory(Bound::Entries(capacity));
-                let puts = u32::try_from(3 * capacity + 10).unwrap();
-                for n in 0..puts {
-                    table.put(Key::Token(token(n)), entry(u64::from(n)));
-                    assert!(len(&table) <= capacity, "{name} {capacity}");
-                }
-                assert!(len(&table) > capacity / 2 || capacity == 0, "{name} {capacity}");
-                let gone = if capacity == 0 { 0 } else { u64::from(puts) - table.usage().entries };
-                assert_eq!(table.usage().evictions, gone, "{name} {capacity}");
-                if capacity > 0 {
-                    let last = Ask::Token(&token(puts - 1)).to_key();
-                    assert!(table.get(&last.ask()).is_some(), "{name} {capacity}: the newest is kept");
-                }
-            }
-        });
-    }
-
-    #[test]
-    fn lru_lets_the_least_recently_used_go() {
-        let table = LruTable::new(Bound::Entries(2));
-        table.put(Key::Token(token(1)), entry(1));
-        table.put(Key::Token(token(2)), entry(2));
-        assert!(table.get(&Ask::Token(&token(1))).is_some());
-        table.put(Key::Token(token(3)), entry(3));
-        assert!(table.get(&Ask::Token(&token(2))).is_none());
-        assert!(table.get(&Ask::Token(&token(1))).is_some() && table.get(&Ask::Token(&token(3))).is_some());
-    }
-
-    #[test]
-    fn ttl_keeps_what_is_used_through_a_scan() {
-        let table = TtlTable::new(Bound::Entries(1000));
-        for n in 0..500 {
-            table.put(Key::Token(token(n)), entry(0));
-            assert!(table.get(&Ask::Token(&token(n))).is_some());
-        }
-        for n in 1_000..21_000 {
-            table.put(Key::Token(token(n)), entry(0));
-        }
-        let kept = (0..500).filter(|n| table.get(&Ask::Token(&token(*n))).is_some()).count();
-        assert!(kept >= 450, "{kept} of 500");
-    }
-
-    #[test]
-    fn the_kind_of_a_question_is_part_of_its_key() {
-        each(|name, factory| {
-            let table = factory(Bound::Entries(100));
-            let realm = RealmId::new("r", LoginRule::Exact).unwrap();
-            let login = Login::parse(&realm, "x").unwrap();
-            let source = auth_core::SourceInfo::new("app", auth_core::Fingerprint::default());
-            let who = auth_core::Principal::found(&source, &login, "x", Id::from(1)).unwrap();
-            table.put(Ask::Account(&login).to_key(), entry(1));
-            assert!(table.get(&Ask::Groups(&who)).is_none(), "{name}");
-        });
-    }
 }

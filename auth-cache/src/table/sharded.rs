@@ -3,7 +3,6 @@
 use std::borrow::Borrow;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use foldhash::quality::RandomState;
@@ -20,7 +19,6 @@ pub(crate) struct Sharded<K, V> {
     hasher: RandomState,
     shards: Box<[Shard<K, V>]>,
     capacity: usize,
-    evictions: AtomicU64,
 }
 
 struct Shard<K, V> {
@@ -39,7 +37,7 @@ impl<K: Hash + Eq, V: Clone> Sharded<K, V> {
                 entries: Mutex::new(LruCache::unbounded_with_hasher(RandomState::default())),
             })
             .collect();
-        Self { hasher: RandomState::default(), shards, capacity, evictions: AtomicU64::new(0) }
+        Self { hasher: RandomState::default(), shards, capacity }
     }
 
     pub(crate) fn get<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> Option<V>
@@ -62,9 +60,7 @@ impl<K: Hash + Eq, V: Clone> Sharded<K, V> {
         let gone = if entries.len() > shard.capacity { entries.pop_lru() } else { None };
         // What goes is dropped without the lock.
         drop(entries);
-        if gone.is_some() {
-            self.evictions.fetch_add(1, Ordering::Relaxed);
-        }
+        drop(gone);
     }
 
     pub(crate) fn remove<Q: Hash + Eq + ?Sized>(&self, key: &Q)
@@ -85,10 +81,6 @@ impl<K: Hash + Eq, V: Clone> Sharded<K, V> {
 
     pub(crate) fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().len()).sum()
-    }
-
-    pub(crate) fn evictions(&self) -> u64 {
-        self.evictions.load(Ordering::Relaxed)
     }
 
     fn shard<Q: Hash + ?Sized>(&self, key: &Q) -> Option<&Shard<K, V>> {
