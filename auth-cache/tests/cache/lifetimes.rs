@@ -210,7 +210,9 @@ async fn room_for_none_or_one_is_enough_to_be_right() {
             assert_eq!(place.account("nobody").await, (false, 1));
             assert_eq!(place.account("nobody").await, (false, asked));
             assert_eq!(place.account("susie").await, (true, 1));
-            assert_eq!(place.account("calvin").await, (true, 1));
+            // `lfu` may have kept him rather than her, since he was asked for more often.
+            let (known, asked) = place.account("calvin").await;
+            assert!(known && (asked == 1 || size == 1), "{asked} questions");
             assert!(place.accounts.report().stats.entries <= 2 * u64::try_from(size).unwrap());
         }
     }
