@@ -15,7 +15,7 @@ use std::time::Duration;
 use auth_core::{AccountSource, Clock, Ctx, ErrorKind, GroupOracle, Id, Login, Result};
 use auth_stack::{Provides, Stack};
 use auth_testkit::{ManualClock, MemoryStore, Mode, ScriptedStore, World, info, object, principal_at};
-use common::{all, builder, caches, remembering, told, who};
+use common::{all, builder, caches, told};
 
 const KINDS: [ErrorKind; 9] = [
     ErrorKind::Unavailable,

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use auth_core::{
@@ -78,12 +79,15 @@ pub(crate) async fn who(stack: &Stack, login: &str) -> Principal {
     realm.principal(&Ctx::new(), &login).await.unwrap().found().unwrap()
 }
 
-/// A store in memory that can be written to, and whose answers can be held after they were read.
+/// A store in memory that can be written to, whose answers can be held after they were read, and that can
+/// fail.
 #[derive(Debug)]
 pub(crate) struct Slow {
     pub(crate) store: MemoryStore,
     held: watch::Sender<bool>,
     read: Semaphore,
+    asked: AtomicU64,
+    down: AtomicBool,
 }
 
 impl Slow {
@@ -92,6 +96,8 @@ impl Slow {
             store: MemoryStore::named(name),
             held: watch::Sender::new(false),
             read: Semaphore::new(0),
+            asked: AtomicU64::new(0),
+            down: AtomicBool::new(false),
         })
     }
 
@@ -114,7 +120,21 @@ impl Slow {
         self.held.send_replace(false);
     }
 
+    /// From now on it fails, or answers again.
+    pub(crate) fn set_down(&self, down: bool) {
+        self.down.store(down, Ordering::SeqCst);
+    }
+
+    /// How many questions it was asked.
+    pub(crate) fn asked(&self) -> u64 {
+        self.asked.load(Ordering::SeqCst)
+    }
+
     async fn way<T>(&self, answer: Result<T>) -> Result<T> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        if self.down.load(Ordering::SeqCst) {
+            return Err(Error::new(ErrorKind::Unavailable, "no connection"));
+        }
         let mut held = self.held.subscribe();
         if *held.borrow() {
             self.read.add_permits(1);
