@@ -29,12 +29,22 @@ async fn loaded(bed: &Bed, what: What) -> Scene {
     scene
 }
 
+/// Hits it at each step of the clock until it ends.
+fn outlive(bed: &Bed, scene: &Scene, what: What, step: Duration) {
+    let since = bed.clock.now();
+    while scene.peek(what, &Ctx::new()).is_some() {
+        bed.clock.advance(step);
+        assert!(bed.clock.now().since(since) <= LIFE, "{what:?}: it never ends");
+    }
+}
+
 /// Hits it until a hit starts the refresh.
 async fn refreshing(bed: &Bed, scene: &Scene, what: What) -> Ask {
-    let refreshes = scene.report(what).refreshes;
+    let (refreshes, since) = (scene.report(what).refreshes, bed.clock.now());
     while scene.report(what).refreshes == refreshes {
         bed.clock.advance(10 * MS);
         assert!(scene.peek(what, &Ctx::new()).is_some(), "{what:?}: it ended before it was refreshed");
+        assert!(bed.clock.now().since(since) <= LIFE, "{what:?}: it is never refreshed");
     }
     soon(scene.store.next_question()).await
 }
@@ -70,9 +80,7 @@ async fn each_entry_is_refreshed_once_also_if_that_fails() {
         let scene = loaded(&bed, what).await;
         refreshing(&bed, &scene, what).await.fail(ErrorKind::Unavailable);
         until(|| scene.report(what).under_way == 0).await;
-        while scene.peek(what, &Ctx::new()).is_some() {
-            bed.clock.advance(MS);
-        }
+        outlive(&bed, &scene, what, MS);
         // The error has touched nothing: it lived its life.
         assert!(scene.report(what).ages.max() >= LIFE * 9 / 10 - 10 * MS);
         let stats = scene.report(what);
@@ -211,19 +219,13 @@ async fn a_source_that_is_left_alone_is_not_refreshed_from() {
 async fn switched_off_or_outside_of_a_runtime_a_hit_is_only_a_hit() {
     let bed = Bed::with(settings().with_refresh_ahead(0.0));
     let scene = loaded(&bed, What::Groups).await;
-    while scene.peek(What::Groups, &Ctx::new()).is_some() {
-        bed.clock.advance(10 * MS);
-    }
+    outlive(&bed, &scene, What::Groups, 10 * MS);
     assert_eq!((scene.report(What::Groups).refreshes, scene.store.asked()), (0, 1));
 
     let bed = Bed::with(settings());
     let scene = loaded(&bed, What::Groups).await;
     std::thread::scope(|threads| {
-        threads.spawn(|| {
-            while scene.peek(What::Groups, &Ctx::new()).is_some() {
-                bed.clock.advance(10 * MS);
-            }
-        });
+        threads.spawn(|| outlive(&bed, &scene, What::Groups, 10 * MS));
     });
     assert_eq!((scene.report(What::Groups).refreshes, scene.store.asked()), (0, 1));
 }
