@@ -101,7 +101,11 @@ pub(crate) fn render(stack: &Stack, sources: &[SourceReport]) -> String {
     for (labels, stats) in &caches {
         page.seconds("gatepost_cache_load_seconds_total", labels, stats.load_time);
     }
-    page.family("gatepost_cache_age_at_hit_seconds", "histogram", "How old the answers of hits were.");
+    page.family(
+        "gatepost_cache_age_at_hit_seconds",
+        "histogram",
+        "How old the answers of hits were; the sum is estimated from the buckets.",
+    );
     for (labels, stats) in &caches {
         page.histogram("gatepost_cache_age_at_hit_seconds", labels, &stats.ages);
     }
