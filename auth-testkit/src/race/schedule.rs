@@ -63,7 +63,7 @@ impl fmt::Display for Line {
             Self::Peeked(subject, Some(said)) => write!(f, "      memory has for subject {subject}: {said}"),
             Self::Peeked(subject, None) => write!(f, "      memory has nothing for subject {subject}"),
             Self::Closing => {
-                f.write_str("at the end, the source answers everything and all is read once more")
+                f.write_str("at the end: each waiting question gets a version of its own, the newest is answered first, all is read")
             }
         }
     }
@@ -167,6 +167,12 @@ impl Schedule {
     /// Lets the source answer everything, reads everything once more, and looks for readers left behind.
     pub(super) async fn close(&mut self) -> Result<(), Broken> {
         self.lines.push(Line::Closing);
+        // Each question gets an answer of its own: who is told an older one shows.
+        for place in self.setup.board.pending() {
+            if self.look(place) {
+                self.change(|_| true);
+            }
+        }
         self.drain().await?;
         for subject in 0..SUBJECTS {
             let asked = self.next_step();
