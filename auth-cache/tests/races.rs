@@ -40,7 +40,6 @@ fn check(kind: &Kind) -> Report {
         };
         let race = Race::new(42).with_schedules(SCHEDULES);
         let report = race.run(build).unwrap_or_else(|broken| panic!("{} of {question}: {broken}", kind.name));
-        println!("{} of {question}: {report}", kind.name);
         all.add(&report);
     }
     assert!(all.distinct >= 10_000, "{all}");

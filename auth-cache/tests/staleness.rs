@@ -36,7 +36,6 @@ fn check(kind: &Kind, histories: u64, stale: Duration, change: fn(Settings) -> S
         let model = Staleness::new(42).with_histories(histories);
         let report =
             model.run(build).unwrap_or_else(|broken| panic!("{} of {question}: {broken}", kind.name));
-        println!("{} of {question}: {report}", kind.name);
         all.add(&report);
     }
     all
