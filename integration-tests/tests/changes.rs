@@ -37,8 +37,8 @@ fn next(server: &Server, path: &str, password: &str, status: u16) {
 
 fn hits(gatepost: &Gatepost) -> u64 {
     let rows = gatepost.run(&["cache", "stats", "--json"]).expect(0).rows();
-    assert_eq!(rows.len(), 4, "accounts, groups, rights and remembered passwords");
-    rows.iter().map(|row| row["hits"].as_u64().unwrap()).sum()
+    assert_eq!(rows.len(), 5, "accounts, groups, rights, remembered passwords, and what voids them");
+    rows.iter().filter_map(|row| row["hits"].as_u64()).sum()
 }
 
 #[test]
@@ -189,6 +189,60 @@ fn the_second_question_is_a_hit_and_the_counters_say_so() {
         .lines()
         .find(|line| line.starts_with("gatepost_cache_hits_total{") && line.contains("cache=\"accounts\""));
     assert_eq!(line.unwrap().rsplit(' ').next().unwrap(), more_hits.to_string());
+}
+
+#[test]
+fn a_change_counts_at_once_whatever_the_kind_of_cache() {
+    for kind in auth_cache::kinds().iter().filter(|kind| kind.factory().is_some()) {
+        let gatepost = Gatepost::new().var("CACHE", kind.name).var("CACHE_TTL", "1h");
+        let server = gatepost.serve();
+        let logged = server.logged();
+        assert_eq!(
+            logged.matches("grows without bound").count(),
+            usize::from(kind.name == "dict"),
+            "{logged}"
+        );
+        gatepost.must(&["user", "add", "calvin", "--group", "staff"], RIGHT.as_bytes());
+        let staff = "/auth/nginx?group=staff";
+        cached(&server, staff, RIGHT, 200);
+        assert!(hits(&gatepost) > 0, "{}: the answer came from memory", kind.name);
+        gatepost.must(&["group", "remove", "calvin", "staff"], b"");
+        next(&server, staff, RIGHT, 403);
+        cached(&server, "/auth/nginx", RIGHT, 200);
+        gatepost.must(&["user", "lock", "calvin"], b"");
+        next(&server, "/auth/nginx", RIGHT, 401);
+        gatepost.must(&["user", "unlock", "calvin"], b"");
+        cached(&server, "/auth/nginx", RIGHT, 200);
+        gatepost.must(&["user", "passwd", "calvin"], NEW.as_bytes());
+        next(&server, "/auth/nginx", RIGHT, 401);
+        next(&server, "/auth/nginx", NEW, 200);
+        let rows = gatepost.run(&["cache", "stats", "--json"]).expect(0).rows();
+        assert!(rows.iter().any(|row| row["kind"] == kind.name), "{rows:?}");
+        assert!(rows.last().unwrap()["invalidations"].as_u64().unwrap() >= 5, "{rows:?}");
+        assert_eq!(rows[0]["bound"].is_null(), kind.name == "dict", "{rows:?}");
+    }
+}
+
+#[test]
+fn a_cache_is_bounded_in_bytes_if_that_is_what_is_said() {
+    let gatepost = Gatepost::new().var("CACHE_SIZE", "1MiB");
+    let server = gatepost.serve();
+    gatepost.must(&["user", "add", "calvin", "--group", "staff"], RIGHT.as_bytes());
+    cached(&server, "/auth/nginx?group=staff", RIGHT, 200);
+    let rows = gatepost.run(&["cache", "stats", "--json"]).expect(0).rows();
+    let accounts = &rows[0];
+    assert_eq!(accounts["bound"]["bytes"], (1 << 20) + (1 << 17), "{accounts}");
+    let bytes = accounts["bytes"].as_u64().unwrap();
+    assert!((100..2_000).contains(&bytes), "of one account: {accounts}");
+    let words = gatepost.run(&["cache", "stats"]).expect(0).stdout;
+    assert!(words.contains("bound 1179648 bytes"), "{words}");
+    let metrics = server.get("/metrics").body;
+    let line = "gatepost_cache_bound_bytes{realm=\"default\",source=\"local\",cache=\"accounts\"} 1179648";
+    assert!(metrics.lines().any(|found| found == line), "{metrics}");
+    let shown = gatepost.json(&["config", "show"], b"", 0);
+    assert_eq!(shown["cache"]["size"], "1MiB");
+    let refused = gatepost.run_in(&["config", "check"], &[("CACHE_SIZE", "1MB")]).expect(2).stderr;
+    assert!(refused.contains("environment CACHE_SIZE: cache.size: `1MB` is not a size"), "{refused}");
 }
 
 #[test]

@@ -7,7 +7,8 @@
 )]
 
 use integration_tests::{
-    Gatepost, Nginx, WORLD_QUERIES, break_file, restore_file, skipped, until, world_tables, world_toml,
+    Gatepost, Nginx, Server, WORLD_QUERIES, break_file, restore_file, skipped, stopwatch, until,
+    world_tables, world_toml,
 };
 use serde_json::Value;
 
@@ -200,4 +201,113 @@ fn no_command_makes_an_empty_store_under_a_running_server() {
     assert_eq!(server.get("/readyz").status, 503);
     std::fs::rename(&away, &here).unwrap();
     until(|| login() == 200, "the store answers again");
+}
+
+/// A server with an embedded store and two people, who have logged in.
+fn embedded(vars: &[(&str, &str)]) -> (Gatepost, Server) {
+    let gatepost = vars.iter().fold(Gatepost::new(), |made, (name, value)| made.var(name, value));
+    let server = gatepost.serve();
+    for login in ["calvin", "susie"] {
+        gatepost.must(&["user", "add", login, "--group", "staff"], TIGER.as_bytes());
+        assert_eq!(server.login("/auth/nginx?group=staff", login, TIGER).status, 200);
+    }
+    (gatepost, server)
+}
+
+/// Takes the embedded store away while it lives, and puts it back when dropped.
+struct Away(std::path::PathBuf, std::path::PathBuf);
+
+impl Away {
+    fn new(gatepost: &Gatepost) -> Self {
+        let away = Self(gatepost.data().join("gatepost.db"), gatepost.data().join("away.db"));
+        std::fs::rename(&away.0, &away.1).unwrap();
+        away
+    }
+}
+
+impl Drop for Away {
+    fn drop(&mut self) {
+        std::fs::rename(&self.1, &self.0).unwrap();
+    }
+}
+
+const TIGER: &str = "hobbes the tiger";
+
+fn counted(server: &Server, sample: &str) -> u64 {
+    let page = server.get("/metrics").body;
+    let line = page.lines().find_map(|line| line.strip_prefix(sample)).unwrap_or_else(|| panic!("{page}"));
+    line.trim().parse().unwrap()
+}
+
+#[test]
+fn during_an_outage_old_answers_let_known_users_in_and_nobody_who_was_invalidated() {
+    let (gatepost, server) = embedded(&[("CACHE_TTL", "200ms"), ("GATEPOST__CACHE__STALE_IF_ERROR", "1m")]);
+    assert!(server.logged().contains("answers live up to"), "{}", server.logged());
+    let check =
+        |login: &str, exit| gatepost.json(&["check", "password", login, "--explain"], TIGER.as_bytes(), exit);
+    let away = Away::new(&gatepost);
+    gatepost.must(&["cache", "expire", "--user", "susie"], b"");
+    until(|| check("calvin", 0)["cache"] == "stale", "an old answer stands in");
+    let row = check("calvin", 0);
+    assert_eq!((&row["decision"], &row["cache"]), (&Value::from("accepted"), &Value::from("stale")));
+    let steps = row["steps"].as_array().unwrap();
+    let stale = steps.iter().find(|step| step["outcome"].as_str().unwrap().contains("stale")).unwrap();
+    assert!(stale["age_ms"].as_u64().unwrap() >= 180, "{row}");
+    assert_eq!(server.login("/auth/forward?group=staff", "calvin", TIGER).status, 200);
+    // Of susie nothing is known any more: an outage is no answer.
+    assert_eq!(check("susie", 3)["decision"], Value::Null);
+    assert_eq!(server.login("/auth/forward", "susie", TIGER).status, 503);
+    assert_eq!(server.get("/readyz").status, 503, "old answers hide no outage");
+    let accounts = "gatepost_cache_stale_total{realm=\"default\",source=\"local\",cache=\"accounts\"} ";
+    assert!(counted(&server, accounts) > 0);
+    let rows = gatepost.run(&["cache", "stats", "--json"]).expect(0).rows();
+    assert!(rows[0]["stale"].as_u64().unwrap() > 0 && rows[0]["max_stale_age_ms"].as_u64().unwrap() >= 180);
+    assert!(rows[0]["max_age_ms"].as_u64().unwrap() <= 200, "no hit is older than it may be: {}", rows[0]);
+    drop(away);
+    until(|| server.login("/auth/forward", "susie", TIGER).status == 200, "the source is asked again");
+    until(|| check("calvin", 0)["cache"] != "stale", "and so it is about him");
+}
+
+#[test]
+fn unless_it_is_configured_an_outage_is_no_answer_once_the_old_one_has_ended() {
+    let (gatepost, server) = embedded(&[("CACHE_TTL", "200ms")]);
+    let _away = Away::new(&gatepost);
+    until(|| server.login("/auth/forward", "calvin", TIGER).status == 503, "the old answer has ended");
+    let row = gatepost.json(&["check", "password", "calvin"], TIGER.as_bytes(), 3);
+    assert_eq!((&row["decision"], &row["source"]), (&Value::Null, &Value::from("local")));
+}
+
+#[test]
+fn a_dead_source_costs_few_questions_and_answers_again_without_a_restart() {
+    let (gatepost, server) = embedded(&[]);
+    let questions = || counted(&server, "gatepost_source_questions_total{source=\"local\"} ");
+    let backing_off = || counted(&server, "gatepost_source_backing_off{source=\"local\"} ");
+    let left_alone = || gatepost.json(&["sources"], b"", 0)["left_alone_ms"].clone();
+    assert_eq!((backing_off(), left_alone()), (0, Value::Null));
+    gatepost.must(&["cache", "flush", "--all"], b"");
+    let before = questions();
+    let away = Away::new(&gatepost);
+    let began = stopwatch();
+    for _ in 0..200 {
+        let response = server.login("/auth/forward", "calvin", TIGER);
+        assert_eq!(response.status, 503);
+        assert!(response.header("retry-after").is_some());
+    }
+    // Three, and then one after each pause, the shortest of which is 375 ms.
+    let asked = questions() - before;
+    let most = 4 + began.elapsed().as_millis() / 375;
+    assert!((3..=most).contains(&asked.into()), "{asked} questions, not {most} at most");
+    until(
+        || {
+            assert_eq!(server.login("/auth/forward", "calvin", TIGER).status, 503);
+            backing_off() == 1 && left_alone().as_u64().is_some_and(|left| left <= 5_000)
+        },
+        "the source is left alone",
+    );
+    let row = gatepost.json(&["check", "password", "calvin", "--explain"], TIGER.as_bytes(), 3);
+    let steps = row["steps"].to_string();
+    assert!(steps.contains("left alone for another") || steps.contains("tries it now"), "{row}");
+    drop(away);
+    until(|| server.login("/auth/forward", "calvin", TIGER).status == 200, "the source answers again");
+    assert_eq!((backing_off(), left_alone()), (0, Value::Null));
 }
