@@ -316,6 +316,17 @@ mod tests {
     }
 
     #[test]
+    fn what_is_removed_and_put_again_leaves_no_trail() {
+        let table = TtlTable::new(Bound::Entries(1000));
+        for _ in 0..10_000 {
+            table.put(token(1), entry(0));
+            table.remove(&token(1).ask());
+        }
+        let shard = table.shards[0].0.read().unwrap();
+        assert!(shard.young.len() <= MOST_STALE + 1, "{}", shard.young.len());
+    }
+
+    #[test]
     fn one_eviction_passes_a_bounded_number_of_used_entries() {
         let table = TtlTable::new(Bound::Entries(1000));
         for n in 0..1000 {
