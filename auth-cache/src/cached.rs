@@ -73,6 +73,27 @@ impl<S: Cacheable + ?Sized> Cached<S> {
     }
 }
 
+impl Cached<dyn ObjectPerms> {
+    /// Asks the source about many, and keeps what it says.
+    async fn load_access(
+        &self,
+        ctx: &Ctx,
+        who: &Principal,
+        objects: &[ObjectRef],
+        mode: Option<&str>,
+    ) -> Vec<Result<Access>> {
+        let asks: Vec<Ask<'_>> = objects.iter().map(|object| Ask::Access(who, object, mode)).collect();
+        let question = (Arc::clone(&self.inner), who.clone(), objects.to_vec(), mode.map(str::to_owned));
+        let load = move |ctx: Ctx, _keys: Vec<Key>| async move {
+            let (inner, who, objects, mode) = question;
+            let answers = inner.access_many(&ctx, &who, &objects, mode.as_deref()).await;
+            answers.into_iter().map(|answer| answer.map(Answer::Access)).collect()
+        };
+        let answers = self.loader.answer_many(ctx, &asks, load).await;
+        answers.into_iter().map(|answer| answer.and_then(|answer| access(&answer))).collect()
+    }
+}
+
 impl<S: Cacheable + ?Sized> Reports for Cached<S> {
     fn report(&self) -> Report {
         self.loader.report()
@@ -248,16 +269,27 @@ impl ObjectPerms for Cached<dyn ObjectPerms> {
         if missing.is_empty() {
             return known.into_iter().flatten().map(Ok).collect();
         }
-        let asks: Vec<Ask<'_>> = missing.iter().map(|object| Ask::Access(who, object, mode)).collect();
-        let question = (Arc::clone(&self.inner), who.clone(), missing.clone(), mode.map(str::to_owned));
-        let load = move |ctx: Ctx, _keys: Vec<Key>| async move {
-            let (inner, who, objects, mode) = question;
-            let answers = inner.access_many(&ctx, &who, &objects, mode.as_deref()).await;
-            answers.into_iter().map(|answer| answer.map(Answer::Access)).collect()
-        };
-        let mut loaded = self.loader.answer_many(ctx, &asks, load).await.into_iter();
-        let mut next = || loaded.next().unwrap_or_else(|| Err(misfit())).and_then(|answer| access(&answer));
-        known.into_iter().map(|known| known.map_or_else(&mut next, Ok)).collect()
+        let mut loaded = self.load_access(ctx, who, &missing, mode).await.into_iter();
+        // What was remembered has aged while the rest was asked for, or was invalidated. It is looked up again,
+        // and asked for if any of it is gone, rather than handed out as it was before the wait.
+        let remembered: Vec<ObjectRef> = objects
+            .iter()
+            .zip(&known)
+            .filter(|(_, known)| known.is_some())
+            .map(|(object, _)| object.clone())
+            .collect();
+        let again: Option<Vec<Access>> =
+            remembered.iter().map(|object| self.peek_access(ctx, who, object, mode)).collect();
+        let mut again = match again {
+            Some(again) => again.into_iter().map(Ok).collect(),
+            None => self.load_access(ctx, who, &remembered, mode).await,
+        }
+        .into_iter();
+        let missed = || Err(misfit());
+        known
+            .into_iter()
+            .map(|known| if known.is_some() { again.next() } else { loaded.next() }.unwrap_or_else(missed))
+            .collect()
     }
 
     fn peek_access(

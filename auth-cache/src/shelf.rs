@@ -165,6 +165,12 @@ impl Shelf {
         };
         let Some(stamp) = stamp.filter(|stamp| Some(*stamp) == self.current(&ask, answer)) else {
             self.counters.voided();
+            // It is not kept, and still ends what was kept before: it is newer.
+            for table in [&self.positive, &self.negative] {
+                if table.get(&ask).is_some_and(|entry| entry.loaded < loaded.at) {
+                    table.remove(&ask);
+                }
+            }
             return;
         };
         let newer = |entry: &Entry| {
