@@ -221,14 +221,19 @@ impl GroupOracle for Cached<dyn GroupOracle> {
             });
             return self.inner.is_member(ctx, who, group).await;
         }
-        Ok(match self.groups_of(ctx, who).await? {
-            Lookup::Found(groups) if groups.contains(group) => Member::Yes,
-            Lookup::Found(_) | Lookup::NotFound => Member::No,
-        })
+        Ok(Member::of(&self.groups_of(ctx, who).await?, group))
     }
 
     fn peek_groups(&self, ctx: &Ctx, who: &Principal) -> Option<Lookup<GroupSet>> {
         groups(self.loader.peek(ctx, &Ask::Groups(who), || load_groups(&self.inner))?).ok()
+    }
+
+    fn peek_member(&self, ctx: &Ctx, who: &Principal, group: &str) -> Option<Member> {
+        let read = |answer: &Answer| match answer {
+            Answer::Groups(groups) => Some(Member::of(groups, group)),
+            _ => None,
+        };
+        self.loader.peek_at(ctx, &Ask::Groups(who), read, || load_groups(&self.inner))?
     }
 }
 
@@ -299,6 +304,10 @@ impl ObjectPerms for Cached<dyn ObjectPerms> {
         object: &ObjectRef,
         mode: Option<&str>,
     ) -> Option<Access> {
-        access(&self.loader.peek(ctx, &Ask::Access(who, object, mode), || load_access(&self.inner))?).ok()
+        let read = |answer: &Answer| match answer {
+            Answer::Access(access) => Some(*access),
+            _ => None,
+        };
+        self.loader.peek_at(ctx, &Ask::Access(who, object, mode), read, || load_access(&self.inner))?
     }
 }

@@ -2,6 +2,7 @@
 
 use std::mem::size_of;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use auth_core::{
     Access, Account, AccountState, GroupSet, Id, Login, Lookup, Moment, ObjectRef, Principal, Stamp,
@@ -52,6 +53,49 @@ pub struct Entry {
     pub ahead: u16,
     /// How much the configured lifetime is shortened: 255 is ten percent.
     pub jitter: u8,
+    /// Until when it is known to be good. `Checked::default()` where it was not judged yet.
+    pub checked: Checked,
+}
+
+/// Until when an entry is known to be good, as long as neither the fence nor the lifetimes move: then it need not
+/// be judged anew. A hint that every reader may set.
+#[derive(Debug)]
+pub struct Checked {
+    // The counts of the fence and of the lifetimes, together, that were read before it was judged.
+    at: AtomicU64,
+    // A moment. It only sinks, so that of two who set it at once neither makes it later than the other found.
+    until: AtomicU64,
+}
+
+impl Checked {
+    // No count gets that far.
+    const NEVER: u64 = u64::MAX;
+
+    /// Reports whether the entry is known to be good at a moment, where the counts are these.
+    #[inline]
+    pub(crate) fn is_good(&self, counts: u64, now: Moment) -> bool {
+        // Acquire: whoever has set these counts has lowered the end before.
+        self.at.load(Ordering::Acquire) == counts && now.as_nanos() < self.until.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the entry was found good after these counts were read, and when it is to be judged anew.
+    pub(crate) fn note(&self, counts: u64, until: Moment) {
+        self.until.fetch_min(until.as_nanos(), Ordering::Relaxed);
+        self.at.store(counts, Ordering::Release);
+    }
+}
+
+impl Default for Checked {
+    fn default() -> Self {
+        Self { at: AtomicU64::new(Self::NEVER), until: AtomicU64::new(u64::MAX) }
+    }
+}
+
+impl Clone for Checked {
+    /// Knows nothing: the copy may be changed.
+    fn clone(&self) -> Self {
+        Self::default()
+    }
 }
 
 impl Entry {

@@ -76,7 +76,23 @@ impl Loader {
         L: FnOnce(Ctx, Key) -> F + Send + 'static,
         F: Future<Output = Result<Answer>> + Send + 'static,
     {
-        let hit = self.shelf.find(ctx, ask).ok()?;
+        self.peek_at(ctx, ask, Answer::clone, make)
+    }
+
+    /// Reads something off an answer from memory, as [`peek`](Self::peek) does with the answer itself.
+    #[inline]
+    pub(crate) fn peek_at<R, L, F>(
+        self: &Arc<Self>,
+        ctx: &Ctx,
+        ask: &Ask<'_>,
+        read: impl Fn(&Answer) -> R,
+        make: impl FnOnce() -> L,
+    ) -> Option<R>
+    where
+        L: FnOnce(Ctx, Key) -> F + Send + 'static,
+        F: Future<Output = Result<Answer>> + Send + 'static,
+    {
+        let hit = self.shelf.read(ctx, ask, read).ok()?;
         Some(self.serve(ctx, ask, hit, make))
     }
 
@@ -103,12 +119,13 @@ impl Loader {
         self.stand_in(ctx, ask, failure)
     }
 
-    fn serve<L, F>(self: &Arc<Self>, ctx: &Ctx, ask: &Ask<'_>, hit: Hit, make: impl FnOnce() -> L) -> Answer
+    #[inline]
+    fn serve<R, L, F>(self: &Arc<Self>, ctx: &Ctx, ask: &Ask<'_>, hit: Hit<R>, make: impl FnOnce() -> L) -> R
     where
         L: FnOnce(Ctx, Key) -> F + Send + 'static,
         F: Future<Output = Result<Answer>> + Send + 'static,
     {
-        self.note_hit(ctx, &hit.answer, hit.age);
+        self.note_hit(ctx, hit.negative, hit.age);
         if hit.due {
             self.refresh(ctx, ask, make);
         }
@@ -383,8 +400,16 @@ impl Loader {
         self.flights.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn note_hit(&self, ctx: &Ctx, answer: &Answer, age: u64) {
-        self.shelf.counters.hit(answer.is_negative(), age);
+    #[inline]
+    fn note_hit(&self, ctx: &Ctx, negative: bool, age: u64) {
+        self.shelf.counters.hit(negative, age);
+        if ctx.record().is_some() {
+            self.tell_hit(ctx, age);
+        }
+    }
+
+    #[cold]
+    fn tell_hit(&self, ctx: &Ctx, age: u64) {
         ctx.note_cache(CacheUse::Hit);
         ctx.note(|| {
             let step = Step::new("cache", format_args!("{}: hit", self.kind));

@@ -86,6 +86,7 @@ pub struct Lifetimes {
     unknown: AtomicU64,
     not_found: AtomicU64,
     token: AtomicU64,
+    changes: AtomicU64,
 }
 
 impl Lifetimes {
@@ -101,12 +102,13 @@ impl Lifetimes {
             unknown: AtomicU64::new(nanos(ttls.unknown)),
             not_found: AtomicU64::new(nanos(ttls.not_found)),
             token: AtomicU64::new(nanos(ttls.token)),
+            changes: AtomicU64::new(0),
         }
     }
 
     /// Replaces the lifetimes.
     pub fn set(&self, ttls: Ttls) {
-        let Self { account, accepted, groups, allow, deny, unknown, not_found, token } = self;
+        let Self { account, accepted, groups, allow, deny, unknown, not_found, token, changes } = self;
         for (place, ttl) in [
             (account, ttls.account),
             (accepted, ttls.accepted),
@@ -119,6 +121,14 @@ impl Lifetimes {
         ] {
             place.store(nanos(ttl), Ordering::Relaxed);
         }
+        // Last, so that whoever reads this count has the lifetimes that it counts.
+        changes.fetch_add(1, Ordering::Release);
+    }
+
+    /// Returns how often they were replaced.
+    #[inline]
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
     }
 
     /// Returns the lifetimes in force.
@@ -347,8 +357,15 @@ mod tests {
             let lifetimes = Lifetimes::new(Ttls { allow: ttl, ..Ttls::default() });
             for jitter in 0..=u8::MAX {
                 let answer = Answer::Access(Access::Allow);
-                let entry =
-                    Entry { answer, stamp, loaded: Moment::ZERO, end_ms: Entry::NO_END, ahead: 0, jitter };
+                let entry = Entry {
+                    answer,
+                    stamp,
+                    loaded: Moment::ZERO,
+                    end_ms: Entry::NO_END,
+                    ahead: 0,
+                    jitter,
+                    checked: crate::Checked::default(),
+                };
                 let life = lifetimes.of_entry(&entry);
                 assert!(life <= ttl && life >= ttl - ttl / 10, "{ttl:?} {jitter} {life:?}");
             }

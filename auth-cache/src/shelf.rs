@@ -1,5 +1,7 @@
 //! The tables of one cache, and the rule for what on them is still good.
 
+use std::any::Any;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,12 +10,13 @@ use auth_core::{Clock, Ctx, Fence, Freshness, IdWatch, Lookup, Moment, Stamp};
 use crate::dice::{Dice, chance};
 use crate::settings::{Lifetimes, Settings, nanos};
 use crate::stats::{CacheStats, Counters};
-use crate::table::{Bound, Table};
-use crate::{Answer, Ask, Entry, Key};
+use crate::table::{Bound, Table, TtlTable};
+use crate::{Answer, Ask, Checked, Entry, Key};
 
-/// An answer from memory.
-pub(crate) struct Hit {
-    pub(crate) answer: Answer,
+/// An answer from memory, or what was read off it.
+pub(crate) struct Hit<R = Answer> {
+    pub(crate) answer: R,
+    pub(crate) negative: bool,
     /// In nanoseconds, at least what it is.
     pub(crate) age: u64,
     /// Whether it should be loaded again, before it ends.
@@ -58,11 +61,36 @@ pub(crate) struct Loaded {
     pub(crate) took: Duration,
 }
 
+/// A table, the default one by its type: a hit on it then needs no virtual calls.
+#[derive(Debug)]
+enum Kept {
+    Ttl(Arc<TtlTable>),
+    Other(Arc<dyn Table>),
+}
+
+impl Kept {
+    fn of(table: Arc<dyn Table>) -> Self {
+        let any: Arc<dyn Any + Send + Sync> = Arc::clone(&table) as Arc<_>;
+        any.downcast().map_or(Self::Other(table), Self::Ttl)
+    }
+}
+
+impl Deref for Kept {
+    type Target = dyn Table;
+
+    fn deref(&self) -> &Self::Target {
+        match self {
+            Self::Ttl(table) => &**table,
+            Self::Other(table) => &**table,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Shelf {
-    positive: Arc<dyn Table>,
+    positive: Kept,
     // Apart, so that a flood of names that nobody has evicts nobody.
-    negative: Arc<dyn Table>,
+    negative: Kept,
     fence: Arc<Fence>,
     pub(crate) clock: Arc<dyn Clock>,
     lifetimes: Arc<Lifetimes>,
@@ -75,8 +103,8 @@ pub(crate) struct Shelf {
 impl Shelf {
     pub(crate) fn new(fence: Arc<Fence>, clock: Arc<dyn Clock>, settings: &Settings) -> Self {
         Self {
-            positive: (settings.factory)(settings.bound),
-            negative: (settings.factory)(settings.negative_bound()),
+            positive: Kept::of((settings.factory)(settings.bound)),
+            negative: Kept::of((settings.factory)(settings.negative_bound())),
             fence,
             clock,
             lifetimes: Arc::clone(&settings.lifetimes),
@@ -101,29 +129,94 @@ impl Shelf {
 
     /// Looks for an entry that is still good for this question.
     pub(crate) fn find(&self, ctx: &Ctx, ask: &Ask<'_>) -> Result<Hit, Missed> {
-        let freshness = ctx.freshness();
+        self.read(ctx, ask, Answer::clone)
+    }
+
+    /// Looks for an entry that is still good for this question, and reads off it what is wanted.
+    #[inline]
+    pub(crate) fn read<R>(
+        &self,
+        ctx: &Ctx,
+        ask: &Ask<'_>,
+        read: impl Fn(&Answer) -> R,
+    ) -> Result<Hit<R>, Missed> {
+        // The usual case by itself, with nothing in its way: the default table, and an entry that is known to
+        // be good.
+        if let Kept::Ttl(table) = &self.positive
+            && ctx.freshness() == Freshness::Any
+        {
+            // Read before the entry is looked at: what is invalidated later moves it.
+            let counts = self.counts();
+            let mut known = None;
+            table.show(ask, |entry| {
+                let now = self.clock.coarse();
+                if entry.checked.is_good(counts, now) {
+                    known = Some((read(&entry.answer), now.as_nanos().wrapping_sub(entry.loaded.as_nanos())));
+                }
+            });
+            if let Some((answer, age)) = known {
+                return Ok(Hit { answer, negative: false, age, due: false });
+            }
+        }
+        self.read_any(ctx.freshness(), ask, read)
+    }
+
+    #[inline(never)]
+    fn read_any<R>(
+        &self,
+        freshness: Freshness,
+        ask: &Ask<'_>,
+        read: impl Fn(&Answer) -> R,
+    ) -> Result<Hit<R>, Missed> {
         if freshness == Freshness::Fresh {
             return Err(Missed::Nothing);
         }
-        let Some(entry) = self.positive.get(ask).or_else(|| self.negative.get(ask)) else {
-            return Err(Missed::Nothing);
-        };
+        let mut found = None;
+        for table in [&self.positive, &self.negative] {
+            table.see(ask, &mut |entry| {
+                found = Some(self.judge(freshness, ask, entry).map(|(age, due)| {
+                    let (answer, negative) = (read(&entry.answer), entry.answer.is_negative());
+                    Hit { answer, negative, age, due }
+                }));
+            });
+            if let Some(found) = found.take() {
+                return found;
+            }
+        }
+        Err(Missed::Nothing)
+    }
+
+    /// Tells the age of an entry in nanoseconds, and whether it should be loaded again before it ends, if it is
+    /// still good; and notes until when it is.
+    fn judge(&self, freshness: Freshness, ask: &Ask<'_>, entry: &Entry) -> Result<(u64, bool), Missed> {
+        // Read before the stamp is compared and the lifetime looked up: what changes later moves it.
+        let counts = self.counts();
         if self.current(ask, &entry.answer) != Some(entry.stamp) {
             return Err(Missed::Void);
         }
         // The coarse time is never before the true one, so that an age is never less than it is.
-        let age = self.clock.coarse().as_nanos().saturating_sub(entry.loaded.as_nanos());
-        let life = self.lifetimes.nanos_of_entry(&entry);
-        if age >= life || self.has_ended(&entry, age) {
+        let now = self.clock.coarse();
+        let age = now.as_nanos().saturating_sub(entry.loaded.as_nanos());
+        let life = self.lifetimes.nanos_of_entry(entry);
+        if age >= life || self.has_ended(entry, age) {
             return Err(Missed::Expired);
         }
-        if let Freshness::MaxAge(limit) = freshness
-            && Duration::from_nanos(age) > limit
-        {
+        let due = life - (life >> 16) * u64::from(entry.ahead);
+        // One with an end of its own is judged each time: a token's is by the time of day.
+        if age < due && entry.end_ms == Entry::NO_END {
+            entry.checked.note(counts, entry.loaded + Duration::from_nanos(due));
+        }
+        if !freshness.accepts(Duration::from_nanos(age)) {
             return Err(Missed::Nothing);
         }
-        let due = entry.ahead != 0 && age >= life - (life >> 16) * u64::from(entry.ahead);
-        Ok(Hit { answer: entry.answer, age, due })
+        Ok((age, age >= due))
+    }
+
+    /// A count that moves with every invalidation and every change of the lifetimes: the sum of two that only
+    /// grow.
+    #[inline]
+    fn counts(&self) -> u64 {
+        self.fence.settled().wrapping_add(self.lifetimes.changes())
     }
 
     /// Looks for an answer past its lifetime that may stand in for a source that has failed, and its age.
@@ -247,7 +340,8 @@ impl Shelf {
     fn entry(&self, answer: Answer, stamp: Stamp, loaded: Loaded, end_ms: u32) -> Entry {
         let throw = self.dice.throw();
         let [jitter, ..] = throw.to_le_bytes();
-        let entry = Entry { answer, stamp, loaded: loaded.at, end_ms, ahead: 0, jitter };
+        let checked = Checked::default();
+        let entry = Entry { answer, stamp, loaded: loaded.at, end_ms, ahead: 0, jitter, checked };
         let life = self.lifetimes.nanos_of_entry(&entry);
         Entry { ahead: ahead(self.refresh_ahead, throw, life, loaded.took), ..entry }
     }

@@ -228,6 +228,7 @@ fn nanos(time: Duration) -> u64 {
 }
 
 /// Returns the place of an age among the buckets: how many bits the milliseconds begun before it have.
+#[inline]
 fn bucket(age: u64) -> usize {
     let begun = age.saturating_sub(1) / 1_000_000;
     let bits = (u64::BITS - begun.leading_zeros()) as usize;
@@ -235,6 +236,7 @@ fn bucket(age: u64) -> usize {
 }
 
 impl Counters {
+    #[inline]
     fn mine(&self) -> &Stripe {
         let place = PLACE.get();
         let place = if place == usize::MAX { take_place() } else { place };
@@ -244,6 +246,7 @@ impl Counters {
     }
 
     /// Counts an answer from memory of this age, in nanoseconds.
+    #[inline]
     pub(crate) fn hit(&self, negative: bool, age: u64) {
         let mine = self.mine();
         if let Some(counter) = mine.ages.get(bucket(age)) {

@@ -1,5 +1,6 @@
 //! Tables: bounded maps from questions to entries, and the list of their kinds.
 
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
@@ -45,21 +46,28 @@ pub struct Usage {
 /// Keeps entries, at most as many as its bound says.
 ///
 /// # Contract
-/// - Lossy: an entry may go at any time. What is returned is what was last put under an equal question,
+/// - Lossy: an entry may go at any time. What is shown is what was last put under an equal question,
 ///   compared in full, never by a hash alone.
 /// - It neither looks at the clock nor at the fence: whether an entry is still good is decided by who asks.
-/// - [`get`](Self::get) does not wait long: no I/O. It does not allocate, but that the engine of `lfu` does its
+/// - [`see`](Self::see) does not wait long: no I/O. It does not allocate, but that the engine of `lfu` does its
 ///   upkeep in one of a hundred.
 /// - A bound of zero keeps nothing and is not an error. An entry too large for the bound is not kept and
 ///   makes no other go; the one it would have replaced goes.
 /// - A large bound costs little until it is used.
-pub trait Table: fmt::Debug + Send + Sync {
-    /// Returns the entry of a question.
-    fn get(&self, ask: &Ask<'_>) -> Option<Entry>;
+pub trait Table: Any + fmt::Debug + Send + Sync {
+    /// Shows the entry of a question, and nothing where there is none. Entries stay where they are, so `see`
+    /// may be called under a lock: it is short and uses no table.
+    fn see(&self, ask: &Ask<'_>, see: &mut dyn FnMut(&Entry));
     /// Keeps an entry, in place of the one before.
     fn put(&self, key: Key, entry: Entry);
     /// Removes the entry of a question.
     fn remove(&self, ask: &Ask<'_>);
+    /// Returns a copy of the entry of a question.
+    fn get(&self, ask: &Ask<'_>) -> Option<Entry> {
+        let mut found = None;
+        self.see(ask, &mut |entry| found = Some(entry.clone()));
+        found
+    }
     /// Returns how much is kept.
     fn usage(&self) -> Usage;
     /// Returns how much is kept at most. Nothing where there is no bound.

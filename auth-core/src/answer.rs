@@ -95,6 +95,16 @@ pub enum Member {
 }
 
 impl Member {
+    /// Looks a group up among all groups of a person.
+    #[must_use]
+    #[inline]
+    pub fn of(groups: &Lookup<GroupSet>, group: &str) -> Self {
+        match groups {
+            Lookup::Found(groups) if groups.contains(group) => Self::Yes,
+            Lookup::Found(_) | Lookup::NotFound => Self::No,
+        }
+    }
+
     /// Names the answer in the form used by JSON answers, metrics and logs.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

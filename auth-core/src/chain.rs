@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use crate::text::same;
 use crate::{
     Access, Account, Capabilities, Ctx, Error, ErrorKind, Fingerprint, GroupOracle, GroupSet, Login, Lookup,
     Member, ObjectPerms, ObjectRef, Owners, Password, PasswordSource, Principal, Reject, Result, SourceInfo,
@@ -340,21 +341,6 @@ impl GroupUnion {
         let info = SourceInfo::new("groups", Fingerprint::default()).with_capabilities(capabilities);
         Self { info, oracles }
     }
-
-    /// Answers [`is_member`](GroupOracle::is_member) from memory, without waiting and without joining sets.
-    #[must_use]
-    #[inline]
-    pub fn peek_member(&self, ctx: &Ctx, who: &Principal, group: &str) -> Option<Member> {
-        let mut all_known = true;
-        for oracle in &self.oracles {
-            match oracle.peek_groups(ctx, who) {
-                Some(Lookup::Found(groups)) if groups.contains(group) => return Some(Member::Yes),
-                Some(_) => {}
-                None => all_known = false,
-            }
-        }
-        all_known.then_some(Member::No)
-    }
 }
 
 #[async_trait]
@@ -396,6 +382,20 @@ impl GroupOracle for GroupUnion {
         }
         Some(all)
     }
+
+    /// Joins no sets.
+    #[inline]
+    fn peek_member(&self, ctx: &Ctx, who: &Principal, group: &str) -> Option<Member> {
+        let mut all_known = true;
+        for oracle in &self.oracles {
+            match oracle.peek_member(ctx, who, group) {
+                Some(Member::Yes) => return Some(Member::Yes),
+                Some(Member::No) => {}
+                None => all_known = false,
+            }
+        }
+        all_known.then_some(Member::No)
+    }
 }
 
 fn join(all: Lookup<GroupSet>, more: &GroupSet) -> GroupSet {
@@ -411,6 +411,8 @@ pub struct DomainRouter {
     info: SourceInfo,
     // Sorted by domain.
     stores: Vec<(Arc<str>, Arc<dyn ObjectPerms>)>,
+    // The store of domains that are not declared: kept by the store, not by configuration.
+    others: Option<Arc<dyn ObjectPerms>>,
 }
 
 /// How many domains are looked at one by one, which costs less than a search where there are few.
@@ -421,7 +423,8 @@ impl DomainRouter {
     pub fn new(stores: impl IntoIterator<Item = (Arc<str>, Arc<dyn ObjectPerms>)>) -> Self {
         let info = SourceInfo::new("objects", Fingerprint::default());
         let stores: BTreeMap<_, _> = stores.into_iter().collect();
-        Self { info, stores: stores.into_iter().collect() }
+        let others = stores.get("*").map(Arc::clone);
+        Self { info, stores: stores.into_iter().collect(), others }
     }
 
     /// Goes through the declared domains.
@@ -436,13 +439,13 @@ impl DomainRouter {
 
     #[inline]
     fn peek_store(&self, object: &ObjectRef) -> Option<&Arc<dyn ObjectPerms>> {
-        // A domain that is not declared is one that is kept by its store, not by configuration.
-        self.of_domain(object.domain()).or_else(|| self.of_domain("*"))
+        self.of_domain(object.domain()).or(self.others.as_ref())
     }
 
+    #[inline]
     fn of_domain(&self, name: &str) -> Option<&Arc<dyn ObjectPerms>> {
         let found = if self.stores.len() <= FEW_DOMAINS {
-            self.stores.iter().find(|(domain, _)| **domain == *name)
+            self.stores.iter().find(|(domain, _)| same(domain.as_bytes(), name.as_bytes()))
         } else {
             let at = self.stores.binary_search_by(|(domain, _)| (**domain).cmp(name));
             at.ok().and_then(|at| self.stores.get(at))

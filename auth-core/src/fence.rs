@@ -72,8 +72,10 @@ pub struct Watch(u64);
 pub struct Fence {
     stripes: Box<[AtomicU64]>,
     all: AtomicU64,
-    // Counts invalidations of any kind.
+    // Counts invalidations of any kind that have begun.
     told: AtomicU64,
+    // Counts those that are through.
+    done: AtomicU64,
     // Counts those by id: an account's id is not known before it is loaded.
     ids: AtomicU64,
 }
@@ -98,6 +100,7 @@ impl Fence {
             stripes: (0..STRIPES).map(|_| AtomicU64::new(0)).collect(),
             all: AtomicU64::new(0),
             told: AtomicU64::new(0),
+            done: AtomicU64::new(0),
             ids: AtomicU64::new(0),
         }
     }
@@ -119,6 +122,18 @@ impl Fence {
                 self.all.fetch_add(1, Ordering::SeqCst);
             }
         }
+        // Last: see `settled`.
+        self.done.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Returns a count that moves with each invalidation, after the generations that it moves.
+    ///
+    /// So a stamp that was compared and found current after this was read stays current for as long as
+    /// this stays what it was, and need not be compared again.
+    #[must_use]
+    #[inline]
+    pub fn settled(&self) -> u64 {
+        self.done.load(Ordering::SeqCst)
     }
 
     /// Returns how many invalidations there have been.

@@ -4,6 +4,8 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::text::same;
+
 /// All groups of a person, nested ones included, sorted. The unit of caching; cheap to clone.
 ///
 /// It is one allocation, however many groups there are, and none if there is no group.
@@ -18,25 +20,32 @@ use std::sync::Arc;
 pub struct GroupSet(Option<Arc<[u8]>>);
 
 // The bytes: how wide a number is (2, 4 or 8 bytes, little-endian: the least that all fit in); how many names
-// there are; where each name ends, from the beginning of the first; the names, sorted, each once. Equal sets
-// have equal bytes.
+// there are; a tag of each, which rules most of the others out at a glance; where each name ends, from the
+// beginning of the first; the names, sorted, each once. Equal sets have equal bytes.
 
 /// The parts of a packed set with numbers of `W` bytes.
 struct Parts<'a, const W: usize> {
+    tags: &'a [u8],
     ends: &'a [[u8; W]],
     texts: &'a [u8],
 }
 
 impl<'a, const W: usize> Parts<'a, W> {
     /// Takes packed bytes apart. What is not there is empty, which [`pack`] never leads to.
+    #[inline]
     fn of(packed: &'a [u8]) -> Self {
-        let (numbers, _) = packed.as_chunks::<W>();
-        let count = numbers.first().map_or(0, number);
-        let ends = numbers.get(1..).and_then(|numbers| numbers.get(..count)).unwrap_or_default();
-        let texts = packed.get((1 + ends.len()) * W..).unwrap_or_default();
-        Self { ends, texts }
+        Self::split(packed).unwrap_or(Self { tags: &[], ends: &[], texts: &[] })
     }
 
+    #[inline]
+    fn split(packed: &'a [u8]) -> Option<Self> {
+        let (count, rest) = packed.split_first_chunk::<W>()?;
+        let (tags, rest) = rest.split_at_checked(number(count))?;
+        let (ends, texts) = rest.split_at_checked(tags.len().checked_mul(W)?)?;
+        Some(Self { tags, ends: ends.as_chunks().0, texts })
+    }
+
+    #[inline]
     fn name(&self, at: usize) -> Option<&'a [u8]> {
         let end = number(self.ends.get(at)?);
         let start = match at {
@@ -48,7 +57,16 @@ impl<'a, const W: usize> Parts<'a, W> {
 
     #[inline]
     fn contains(&self, group: &[u8]) -> bool {
-        if self.ends.len() <= FEW { self.contains_in_few(group) } else { self.search(group) }
+        if self.tags.len() > FEW {
+            return self.search(group);
+        }
+        let wanted = tag(group);
+        for (at, tag) in self.tags.iter().enumerate() {
+            if *tag == wanted && self.name(at).is_some_and(|name| same(name, group)) {
+                return true;
+            }
+        }
+        false
     }
 
     // Not in line, nor is what is for greater sets: the path of small ones then needs few registers.
@@ -66,19 +84,6 @@ impl<'a, const W: usize> Parts<'a, W> {
         }
         false
     }
-
-    /// Looks at every name, which costs less than a search where there are few: most differ in length.
-    fn contains_in_few(&self, group: &[u8]) -> bool {
-        let mut start = 0;
-        for end in self.ends {
-            let end = number(end);
-            if end - start == group.len() && self.texts.get(start..end) == Some(group) {
-                return true;
-            }
-            start = end;
-        }
-        false
-    }
 }
 
 #[inline(never)]
@@ -89,9 +94,20 @@ fn contains_wide(width: u8, packed: &[u8], group: &[u8]) -> bool {
     }
 }
 
-/// How many names are looked at one by one.
-const FEW: usize = 12;
+/// How many tags are looked at one by one, which costs less than a search.
+const FEW: usize = 32;
 
+/// A byte of a name: of its length and its end, in which the names of one system mostly differ.
+#[inline]
+fn tag(name: &[u8]) -> u8 {
+    let [length, ..] = name.len().to_le_bytes();
+    match name.last_chunk::<2>() {
+        Some([one, two]) => length.wrapping_mul(31) ^ one.wrapping_mul(7) ^ two,
+        None => name.first().map_or(0, |only| *only),
+    }
+}
+
+#[inline]
 fn number<const W: usize>(bytes: &[u8; W]) -> usize {
     let mut wide = [0; 8];
     for (to, from) in wide.iter_mut().zip(bytes) {
@@ -115,14 +131,17 @@ fn pack<'a>(names: impl ExactSizeIterator<Item = &'a str> + Clone) -> Option<Arc
 /// Packs names with numbers of this width, which all fit in.
 fn pack_as<'a>(width: u8, names: impl ExactSizeIterator<Item = &'a str> + Clone, length: usize) -> Arc<[u8]> {
     let wide = usize::from(width);
-    let mut packed = Vec::with_capacity(1 + (1 + names.len()) * wide + length);
+    let mut packed = Vec::with_capacity(1 + (1 + names.len()) * wide + names.len() + length);
+    let write = |packed: &mut Vec<u8>, number: usize| {
+        packed.extend(number.to_le_bytes().into_iter().take(wide));
+    };
     packed.push(width);
-    let mut write = |number: usize| packed.extend(number.to_le_bytes().into_iter().take(wide));
-    write(names.len());
+    write(&mut packed, names.len());
+    packed.extend(names.clone().map(|name| tag(name.as_bytes())));
     let mut end = 0;
     for name in names.clone() {
         end += name.len();
-        write(end);
+        write(&mut packed, end);
     }
     names.for_each(|name| packed.extend_from_slice(name.as_bytes()));
     packed.into()
@@ -137,11 +156,14 @@ impl GroupSet {
 
     /// Reports whether the group is in the set.
     #[must_use]
+    #[inline]
     pub fn contains(&self, group: &str) -> bool {
         let group = group.as_bytes();
-        match self.packed() {
-            (2, packed) => Parts::<2>::of(packed).contains(group),
-            (width, packed) => contains_wide(width, packed, group),
+        match self.0.as_deref() {
+            None => false,
+            Some([2, packed @ ..]) => Parts::<2>::of(packed).contains(group),
+            Some([width, packed @ ..]) => contains_wide(*width, packed, group),
+            Some([]) => false,
         }
     }
 
@@ -194,6 +216,7 @@ impl GroupSet {
     }
 
     /// The width of numbers, and the rest.
+    #[inline]
     fn packed(&self) -> (u8, &[u8]) {
         let packed = self.0.as_deref().and_then(<[u8]>::split_first);
         packed.map_or((2, &[]), |(width, rest)| (*width, rest))

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::sync::{Arc, LazyLock};
 
-use crate::Id;
+use crate::{Id, text};
 
 /// The key. A static, and the only one: equal names that were made apart must hash alike, in every fence and
 /// table of the process, and a key that is passed in could be passed in wrong. It comes from the operating
@@ -24,8 +24,9 @@ pub(crate) const fn join(one: u64, other: u64) -> u64 {
 }
 
 /// Compares two texts, of which most are one.
+#[inline]
 pub(crate) fn same(one: &Arc<str>, other: &Arc<str>) -> bool {
-    Arc::ptr_eq(one, other) || **one == **other
+    Arc::ptr_eq(one, other) || text::same(one.as_bytes(), other.as_bytes())
 }
 
 /// An id by its text alone: who invalidates the object 42 means it, whether its id was taken for a number or

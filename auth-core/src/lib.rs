@@ -17,6 +17,7 @@ mod ports;
 mod principal;
 mod realm;
 mod source;
+mod text;
 mod traits;
 mod watched;
 

@@ -27,28 +27,41 @@ pub enum Link {
 #[derive(Debug)]
 pub struct Linked<O: ?Sized> {
     link: Link,
+    // The source's, so that a question from memory need not ask for it.
+    own: Arc<str>,
     inner: Arc<O>,
 }
 
-impl<O: ?Sized + Send + Sync> Linked<O> {
-    /// Wraps an oracle.
-    pub fn new(inner: Arc<O>, link: Link) -> Self {
-        Self { link, inner }
+impl<O: GroupOracle + ?Sized> Linked<O> {
+    /// Wraps an oracle of groups.
+    pub fn groups(inner: Arc<O>, link: Link) -> Self {
+        Self { link, own: Arc::clone(inner.source().name()), inner }
     }
+}
 
+impl<O: ObjectPerms + ?Sized> Linked<O> {
+    /// Wraps an oracle of rights.
+    pub fn objects(inner: Arc<O>, link: Link) -> Self {
+        Self { link, own: Arc::clone(inner.source().name()), inner }
+    }
+}
+
+impl<O: ?Sized + Send + Sync> Linked<O> {
     /// The oracle's own principal of somebody from elsewhere, without waiting; `None` if that needs a question.
-    fn peek_linked(&self, own: &SourceInfo, ctx: &Ctx, who: &Principal) -> Option<Lookup<Principal>> {
+    #[cold]
+    fn peek_linked(&self, ctx: &Ctx, who: &Principal) -> Option<Lookup<Principal>> {
         match &self.link {
             Link::None => Some(Lookup::NotFound),
             Link::Through(resolver) => {
                 let resolved = resolver.peek_resolve(ctx, who)?;
-                is_own(&resolved, own, who).then_some(resolved)
+                is_own(&resolved, &self.own, who).then_some(resolved)
             }
         }
     }
 
-    async fn own(&self, own: &SourceInfo, ctx: &Ctx, who: &Principal) -> Result<Lookup<Principal>> {
-        if same(who.source(), own.name()) {
+    async fn own(&self, ctx: &Ctx, who: &Principal) -> Result<Lookup<Principal>> {
+        let own = &self.own;
+        if same(who.source(), own) {
             return Ok(Lookup::Found(who.clone()));
         }
         let resolved = match &self.link {
@@ -57,26 +70,26 @@ impl<O: ?Sized + Send + Sync> Linked<O> {
         };
         if !is_own(&resolved, own, who) {
             let error = Error::new(ErrorKind::Internal, "a link led to a person of another source or realm");
-            return Err(error.at(Arc::clone(own.name())));
+            return Err(error.at(Arc::clone(own)));
         }
         ctx.note(|| {
             let outcome = match (&resolved, &self.link) {
-                (Lookup::Found(own), _) => format!("{} is {} here", who.source(), own.id()),
+                (Lookup::Found(found), _) => format!("{} is {} here", who.source(), found.id()),
                 (Lookup::NotFound, Link::None) => format!("not asked about people of {}", who.source()),
                 (Lookup::NotFound, Link::Through(_)) => {
                     format!("does not know this person of {}", who.source())
                 }
             };
-            Step::new("link", outcome).at(own.name())
+            Step::new("link", outcome).at(own)
         });
         Ok(resolved)
     }
 }
 
 /// Ids belong to their source: an oracle is never asked about anybody else's, wherever a link leads.
-fn is_own(resolved: &Lookup<Principal>, own: &SourceInfo, who: &Principal) -> bool {
+fn is_own(resolved: &Lookup<Principal>, own: &Arc<str>, who: &Principal) -> bool {
     match resolved {
-        Lookup::Found(found) => same(found.source(), own.name()) && found.realm() == who.realm(),
+        Lookup::Found(found) => same(found.source(), own) && found.realm() == who.realm(),
         Lookup::NotFound => true,
     }
 }
@@ -88,25 +101,33 @@ impl<O: GroupOracle + ?Sized> GroupOracle for Linked<O> {
         self.inner.source()
     }
     async fn groups_of(&self, ctx: &Ctx, who: &Principal) -> Result<Lookup<GroupSet>> {
-        match self.own(self.inner.source(), ctx, who).await? {
+        match self.own(ctx, who).await? {
             Lookup::Found(own) => self.inner.groups_of(ctx, &own).await,
             Lookup::NotFound => Ok(Lookup::NotFound),
         }
     }
     async fn is_member(&self, ctx: &Ctx, who: &Principal, group: &str) -> Result<Member> {
-        match self.own(self.inner.source(), ctx, who).await? {
+        match self.own(ctx, who).await? {
             Lookup::Found(own) => self.inner.is_member(ctx, &own, group).await,
             Lookup::NotFound => Ok(Member::No),
         }
     }
     fn peek_groups(&self, ctx: &Ctx, who: &Principal) -> Option<Lookup<GroupSet>> {
-        let own = self.inner.source();
-        if same(who.source(), own.name()) {
+        if same(who.source(), &self.own) {
             return self.inner.peek_groups(ctx, who);
         }
-        match self.peek_linked(own, ctx, who)? {
+        match self.peek_linked(ctx, who)? {
             Lookup::Found(own) => self.inner.peek_groups(ctx, &own),
             Lookup::NotFound => Some(Lookup::NotFound),
+        }
+    }
+    fn peek_member(&self, ctx: &Ctx, who: &Principal, group: &str) -> Option<Member> {
+        if same(who.source(), &self.own) {
+            return self.inner.peek_member(ctx, who, group);
+        }
+        match self.peek_linked(ctx, who)? {
+            Lookup::Found(own) => self.inner.peek_member(ctx, &own, group),
+            Lookup::NotFound => Some(Member::No),
         }
     }
 }
@@ -124,7 +145,7 @@ impl<O: ObjectPerms + ?Sized> ObjectPerms for Linked<O> {
         object: &ObjectRef,
         mode: Option<&str>,
     ) -> Result<Access> {
-        match self.own(self.inner.source(), ctx, who).await? {
+        match self.own(ctx, who).await? {
             Lookup::Found(own) => self.inner.access(ctx, &own, object, mode).await,
             Lookup::NotFound => Ok(Access::Deny),
         }
@@ -136,7 +157,7 @@ impl<O: ObjectPerms + ?Sized> ObjectPerms for Linked<O> {
         objects: &[ObjectRef],
         mode: Option<&str>,
     ) -> Vec<Result<Access>> {
-        match self.own(self.inner.source(), ctx, who).await {
+        match self.own(ctx, who).await {
             Ok(Lookup::Found(own)) => self.inner.access_many(ctx, &own, objects, mode).await,
             Ok(Lookup::NotFound) => objects.iter().map(|_| Ok(Access::Deny)).collect(),
             Err(error) => objects.iter().map(|_| Err(error.clone())).collect(),
@@ -149,11 +170,10 @@ impl<O: ObjectPerms + ?Sized> ObjectPerms for Linked<O> {
         object: &ObjectRef,
         mode: Option<&str>,
     ) -> Option<Access> {
-        let own = self.inner.source();
-        if same(who.source(), own.name()) {
+        if same(who.source(), &self.own) {
             return self.inner.peek_access(ctx, who, object, mode);
         }
-        match self.peek_linked(own, ctx, who)? {
+        match self.peek_linked(ctx, who)? {
             Lookup::Found(own) => self.inner.peek_access(ctx, &own, object, mode),
             Lookup::NotFound => Some(Access::Deny),
         }

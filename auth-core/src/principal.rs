@@ -56,6 +56,13 @@ impl Principal {
         })
     }
 
+    /// Reports whether this is a clone of the other: equal, and known to be without looking at either.
+    #[must_use]
+    #[inline]
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// Returns the realm.
     #[must_use]
     #[inline]

@@ -115,16 +115,19 @@ pub trait GroupOracle: fmt::Debug + Send + Sync {
     /// # Errors
     /// Any kind: the oracle could not find out.
     async fn is_member(&self, ctx: &Ctx, who: &Principal, group: &str) -> Result<Member> {
-        Ok(match self.groups_of(ctx, who).await? {
-            Lookup::Found(groups) if groups.contains(group) => Member::Yes,
-            Lookup::Found(_) | Lookup::NotFound => Member::No,
-        })
+        Ok(Member::of(&self.groups_of(ctx, who).await?, group))
     }
 
     /// Answers [`groups_of`](Self::groups_of) from memory, without waiting; `None` if it can't.
     fn peek_groups(&self, ctx: &Ctx, who: &Principal) -> Option<Lookup<GroupSet>> {
         let _ = (ctx, who);
         None
+    }
+
+    /// Answers [`is_member`](Self::is_member) from memory, without waiting; `None` if it can't. The default
+    /// looks into [`peek_groups`](Self::peek_groups).
+    fn peek_member(&self, ctx: &Ctx, who: &Principal, group: &str) -> Option<Member> {
+        Some(Member::of(&self.peek_groups(ctx, who)?, group))
     }
 }
 

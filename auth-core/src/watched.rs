@@ -147,6 +147,9 @@ impl<S: GroupOracle + ?Sized> GroupOracle for Watched<S> {
     fn peek_groups(&self, ctx: &Ctx, who: &Principal) -> Option<Lookup<GroupSet>> {
         self.inner.peek_groups(ctx, who)
     }
+    fn peek_member(&self, ctx: &Ctx, who: &Principal, group: &str) -> Option<Member> {
+        self.inner.peek_member(ctx, who, group)
+    }
 }
 
 #[async_trait]

@@ -139,9 +139,9 @@ fn composed(remembers: bool) -> Realm {
     let unknown = says("empty", Tell::Rejects(auth_core::Reject::UnknownUser));
     let chain =
         PasswordChain::new(vec![unknown, says("app", Tell::Accepts)], Arc::new(Book::default())).unwrap();
-    let objects: Arc<dyn ObjectPerms> = Arc::new(Linked::new(objects, link()));
+    let objects: Arc<dyn ObjectPerms> = Arc::new(Linked::objects(objects, link()));
     Realm::new(realm(), Arc::new(chain), Arc::new(Jobs::default()), clock)
-        .with_groups(GroupUnion::new(vec![Arc::new(Linked::new(oracle, link()))]))
+        .with_groups(GroupUnion::new(vec![Arc::new(Linked::groups(oracle, link()))]))
         .with_objects(DomainRouter::new([(Arc::from("doc"), objects)]))
 }
 

@@ -463,7 +463,7 @@ fn two_people_of_one_login_and_one_id_never_mix() {
         let Verdict::Accepted(who) = verdict else { panic!("{secret} is right") };
         assert_eq!((&**who.source(), who.id()), (source, &Id::from(1)));
         let oracles = [&app, &staff]
-            .map(|store| -> Arc<dyn GroupOracle> { Arc::new(Linked::new(Arc::clone(store), Link::None)) });
+            .map(|store| -> Arc<dyn GroupOracle> { Arc::new(Linked::groups(Arc::clone(store), Link::None)) });
         let groups = GroupUnion::new(oracles.to_vec());
         assert_eq!(now(groups.is_member(&ctx, &who, own)).unwrap(), Member::Yes);
         assert_eq!(now(groups.is_member(&ctx, &who, other)).unwrap(), Member::No);

@@ -174,7 +174,7 @@ fn memory_says_what_a_question_would() {
 /// The store `app` with counted questions, linked in some way.
 fn linked(link: Link) -> (Arc<CountingSource<MemoryStore>>, Linked<CountingSource<MemoryStore>>) {
     let counted = Arc::new(CountingSource::new(Arc::new(MemoryStore::named("app"))));
-    (Arc::clone(&counted), Linked::new(counted, link))
+    (Arc::clone(&counted), Linked::groups(counted, link))
 }
 
 fn by_login(accounts: impl AccountSource + 'static) -> Link {
@@ -278,7 +278,7 @@ fn what_a_link_remembers_is_held_to_the_same_rule() {
         let link =
             Link::Through(Arc::new(Leads(principal_at(leads_to, "calvin", Id::from(1)), info(leads_to))));
         let oracle = Knows { info: info("app"), tell: YES, remembers: true };
-        Linked::new(Arc::new(oracle), link).peek_groups(&ctx, &stranger)
+        Linked::groups(Arc::new(oracle), link).peek_groups(&ctx, &stranger)
     };
     assert!(matches!(peek("app"), Some(Lookup::Found(_))));
     assert_eq!(peek("elsewhere"), None);

@@ -492,8 +492,10 @@ impl ObjectPerms for FromMemory {
 #[test]
 fn memory_is_asked_first_and_what_it_knows_is_no_question() {
     let counted = Arc::new(CountingSource::new(Arc::new(Says::new("app", Accepts).remembering(true, true))));
-    let memory =
-        Arc::new(CountingSource::new(Arc::new(Linked::new(Arc::new(FromMemory(info("app"))), Link::None))));
+    let memory = Arc::new(CountingSource::new(Arc::new(Linked::groups(
+        Arc::new(FromMemory(info("app"))),
+        Link::None,
+    ))));
     let rig = with_rights(rig(|_| Arc::<CountingSource<Says>>::clone(&counted)), &memory);
     let (ctx, calvin) = (Ctx::new(), login("calvin"));
     let Ok(Verdict::Accepted(who)) = rig.login() else { panic!("memory accepts") };

@@ -93,7 +93,8 @@ mod linux {
 
         pub(super) fn coarse(&self) -> Moment {
             let tick = nanos(&clock_gettime(ClockId::MonotonicCoarse));
-            Moment::from_nanos(tick.saturating_add(self.margin).saturating_sub(self.origin))
+            // The margin is more than the tick is old, so this is no less than the origin.
+            Moment::from_nanos(tick.wrapping_add(self.margin).wrapping_sub(self.origin))
         }
 
         #[cfg(test)]
@@ -102,9 +103,10 @@ mod linux {
         }
     }
 
+    // Neither part is negative, and the sum fits until the year 2554: these clocks count from the start.
     fn nanos(time: &Timespec) -> u64 {
-        let whole = |part| u64::try_from(part).unwrap_or_default();
-        whole(time.tv_sec).saturating_mul(1_000_000_000).saturating_add(whole(time.tv_nsec))
+        let (seconds, rest) = (time.tv_sec.cast_unsigned(), time.tv_nsec.cast_unsigned());
+        seconds.wrapping_mul(1_000_000_000).wrapping_add(rest)
     }
 }
 

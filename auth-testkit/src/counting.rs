@@ -197,6 +197,11 @@ impl<S: GroupOracle + ?Sized> GroupOracle for CountingSource<S> {
         count(&self.cells.peek);
         self.inner.peek_groups(ctx, who)
     }
+
+    fn peek_member(&self, ctx: &Ctx, who: &Principal, group: &str) -> Option<Member> {
+        count(&self.cells.peek);
+        self.inner.peek_member(ctx, who, group)
+    }
 }
 
 #[async_trait]

@@ -128,6 +128,7 @@ fn shard_count(entries: usize) -> usize {
 }
 
 /// Picks the shard of a hash by its upper half.
+#[inline]
 pub(super) fn pick<T>(shards: &[Apart<T>], hash: u64) -> Option<&T> {
     let at = ((hash >> 32).wrapping_mul(wide(shards.len()))) >> 32;
     shards.get(usize::try_from(at).ok()?).map(|shard| &shard.0)

@@ -59,17 +59,19 @@ impl OrderTable {
     }
 }
 
-#[deny(clippy::missing_trait_methods)]
 impl Table for OrderTable {
-    fn get(&self, ask: &Ask<'_>) -> Option<Entry> {
+    fn see(&self, ask: &Ask<'_>, see: &mut dyn FnMut(&Entry)) {
         let hash = ask.hash64();
-        let mut shard = pick(&self.shards, hash)?.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = shard.find(low(hash), ask)?;
+        let Some(shard) = pick(&self.shards, hash) else { return };
+        let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(at) = shard.find(low(hash), ask) else { return };
         if self.order == Order::Last {
             shard.unlink(at);
             shard.link_last(at);
         }
-        shard.node(at).map(|node| node.entry.clone())
+        if let Some(node) = shard.node(at) {
+            see(&node.entry);
+        }
     }
 
     fn put(&self, key: Key, entry: Entry) {

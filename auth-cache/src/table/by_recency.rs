@@ -72,11 +72,13 @@ impl LruTable {
     }
 }
 
-#[deny(clippy::missing_trait_methods)]
 impl Table for LruTable {
-    fn get(&self, ask: &Ask<'_>) -> Option<Entry> {
-        let mut shard = pick(&self.shards, ask.hash64())?.lock().unwrap_or_else(PoisonError::into_inner);
-        shard.0.get(ask as &dyn Asked).cloned()
+    fn see(&self, ask: &Ask<'_>, see: &mut dyn FnMut(&Entry)) {
+        let Some(shard) = pick(&self.shards, ask.hash64()) else { return };
+        let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(entry) = shard.0.get(ask as &dyn Asked) {
+            see(entry);
+        }
     }
 
     fn put(&self, key: Key, entry: Entry) {

@@ -19,6 +19,14 @@ impl Name {
     #[inline]
     pub(super) fn is(&self, ask: &Ask<'_>) -> bool {
         match (self, ask) {
+            // Mostly the very person that the account was kept with; anything else is not in line.
+            (Self::Groups(mine), Ask::Groups(who)) if mine.is_same(who) => true,
+            _ => self.is_in_full(ask),
+        }
+    }
+
+    fn is_in_full(&self, ask: &Ask<'_>) -> bool {
+        match (self, ask) {
             (Self::Account(mine), Ask::Account(login)) => **mine == **login,
             (Self::Groups(mine), Ask::Groups(who)) => *mine == **who,
             (Self::Access(mine), Ask::Access(who, object, mode)) => {

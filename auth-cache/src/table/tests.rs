@@ -33,7 +33,15 @@ pub(super) fn token(n: u32) -> Key {
 pub(super) fn entry(nanos: u64) -> Entry {
     let answer = Answer::Access(Access::Allow);
     let loaded = Moment::from_nanos(nanos);
-    Entry { answer, stamp: *STAMP, loaded, end_ms: Entry::NO_END, ahead: 0, jitter: 0 }
+    Entry {
+        answer,
+        stamp: *STAMP,
+        loaded,
+        end_ms: Entry::NO_END,
+        ahead: 0,
+        jitter: 0,
+        checked: crate::Checked::default(),
+    }
 }
 
 /// An entry of so many bytes more.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use auth_cache::{Answer, Ask, Bound, Entry, Key};
+use auth_cache::{Answer, Ask, Bound, Checked, Entry, Key};
 use auth_core::{
     Access, Fence, Fingerprint, Id, Login, LoginRule, Moment, ObjectRef, Principal, RealmId, SourceInfo,
 };
@@ -101,6 +101,7 @@ fn questions_that_differ_anywhere_never_share_an_entry() {
                 end_ms: Entry::NO_END,
                 ahead: 0,
                 jitter: 0,
+                checked: Checked::default(),
             };
             table.put(key.clone(), entry);
             last.insert(spell(key), n);
