@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use auth_core::{Account, BoxFuture, IdWatch, Login, Lookup, Moment, Result, Stamp};
+use auth_core::{Account, BoxFuture, Error, ErrorKind, IdWatch, Login, Lookup, Moment, Result, Stamp};
 use futures_util::FutureExt;
-use futures_util::future::{Shared, WeakShared};
+use futures_util::future::{Either, Shared, WeakShared, pending, select};
 
 // Logins of different people seldom wait for one another.
 const SHARDS: usize = 16;
@@ -86,20 +86,32 @@ impl Doubts {
         Some(Question { login: login.clone(), asked: now, before, answer })
     }
 
-    /// Waits for the answer. After an error the question may be put again.
-    pub(crate) async fn answer(&self, question: Question) -> Result<(Lookup<Account>, Before)> {
+    /// Waits for the answer, and no longer than `patience`. After an error the question may be put again.
+    pub(crate) async fn answer(
+        &self,
+        question: Question,
+        patience: Option<BoxFuture<()>>,
+    ) -> Result<(Lookup<Account>, Before)> {
         let Question { login, asked, before, answer } = question;
-        let answer = answer.await;
+        let patience = patience.unwrap_or_else(|| Box::pin(pending()));
+        let answer = match select(answer, patience).await {
+            Either::Left((answer, _)) => Some(answer),
+            // With what the other side holds: whoever still waits keeps the question.
+            Either::Right(_) => None,
+        };
         if let Some(mut shard) = self.shard(&login)
             && let Some(entry) = shard.get_mut(&login).filter(|entry| entry.at == asked)
         {
-            // Kept no longer than needed: an account shows a hash.
-            entry.under_way = None;
-            if answer.is_err() {
-                shard.remove(&login);
+            match &answer {
+                // Kept no longer than needed: an account shows a hash.
+                Some(Ok(_)) => entry.under_way = None,
+                // Others go on waiting for it.
+                None if entry.under_way.as_ref().is_some_and(|asking| asking.upgrade().is_some()) => {}
+                Some(Err(_)) | None => drop(shard.remove(&login)),
             }
         }
-        answer.map(|found| (found, before))
+        let late = || Err(Error::new(ErrorKind::Timeout, "no answer before the deadline"));
+        answer.unwrap_or_else(late).map(|found| (found, before))
     }
 
     fn rests(&self, asked: &Asked, now: Moment) -> bool {

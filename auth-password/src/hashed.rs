@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use auth_core::{
     Account, AccountSource, BoxFuture, CacheUse, Clock, Ctx, Error, ErrorKind, Fence, Freshness, Lock, Login,
-    Lookup, Password, PasswordSource, Principal, Reject, Result, SourceInfo, Step, StoredHash, Subject,
+    Lookup, Password, PasswordSource, Principal, Record, Reject, Result, SourceInfo, Step, StoredHash, Subject,
     Verdict,
 };
 use futures_util::future::{Either, select};
@@ -22,6 +22,9 @@ use crate::verify::can_make;
 // An upgrade gets half of what is left, so that the answer still arrives in time.
 const UPGRADE_NEEDS: Duration = Duration::from_millis(500);
 const UPGRADE_LIMIT: Duration = Duration::from_secs(5);
+
+// For a question whose askers set none of their own; a load of a cache has a limit of its own below this.
+const QUESTION_LIMIT: Duration = Duration::from_secs(60);
 
 // How long an unknown login is remembered by default: what holds for news of logins holds for news of passwords.
 const RECHECK: Duration = Duration::from_secs(15);
@@ -63,8 +66,10 @@ struct Counts {
 ///   asked once more, and if it now shows another hash, that one decides. So a password that was changed
 ///   behind our back works at once, and the old one dies with it. Once for each login in
 ///   [a while](Self::with_recheck), so that guessers can't make the source work; who doubts meanwhile
-///   shares the answer. If that question fails, so does the attempt, and it may be put again. An account
-///   that was asked for in this attempt is not doubted.
+///   shares the answer, each for as long as their own deadline allows. If that question fails, so does the
+///   attempt, and it may be put again. An account that was asked for in this attempt is not doubted.
+/// - An account past its life that stands in for a source that fails only lets in: what it would refuse is an
+///   error, since the source may know better.
 /// - After a right password, a hash that is not as good as the preferred one is replaced by compare
 ///   and swap, where the store can. That this fails never fails the login.
 /// - A one-time code is accepted once.
@@ -207,8 +212,11 @@ impl<S: AccountSource + ?Sized + 'static> Hashed<S> {
         let before = self.before(login);
         let fresh = matches!(ctx.freshness(), Freshness::Fresh);
         let Some(found) = self.inner.peek_account(ctx, login).filter(|_| !fresh) else {
-            let found = self.inner.account(ctx, login).await?;
-            return self.judge(ctx, login, password, &found, before).await;
+            let (found, stands_in) = self.ask(ctx, login).await?;
+            return match self.judge(ctx, login, password, &found, before).await? {
+                Verdict::Rejected(_) if stands_in => Err(unknown_now()),
+                verdict => Ok(verdict),
+            };
         };
         let verdict = self.judge(ctx, login, password, &found, before).await?;
         if !matches!(verdict, Verdict::Rejected(Reject::BadPassword | Reject::NoPassword)) {
@@ -225,20 +233,46 @@ impl<S: AccountSource + ?Sized + 'static> Hashed<S> {
         }
     }
 
+    /// Asks for an account, and tells whether it stands in, past its life, for a source that has failed.
+    async fn ask(&self, ctx: &Ctx, login: &Login) -> Result<(Lookup<Account>, bool)> {
+        // One of its own where nobody keeps a record, or where another source of the chain was stood in for.
+        let record = match ctx.record() {
+            Some(record) if record.cache() != CacheUse::Stale => Arc::clone(record),
+            _ => Arc::new(Record::new()),
+        };
+        let found = self.inner.account(&ctx.clone().with_record(Arc::clone(&record)), login).await?;
+        Ok((found, record.cache() == CacheUse::Stale))
+    }
+
     /// Asks about an account from memory that a password did not fit; nothing if that may not be asked now and
     /// memory has no account.
     async fn look_again(&self, ctx: &Ctx, login: &Login) -> Result<Option<(Lookup<Account>, Before)>> {
         let before = self.before(login);
+        let now = self.clock.now();
         let ask = || {
             self.counts.rechecks.fetch_add(1, Ordering::Relaxed);
             ctx.note(|| Step::new("hash", "memory is doubted").at(self.inner.source().name()));
             let (inner, login) = (Arc::clone(&self.inner), login.clone());
-            let ctx = ctx.clone().with_freshness(Freshness::Fresh);
+            // Not the context of whoever comes first: that one's deadline and record are nobody else's.
+            let ctx = Ctx::new().with_freshness(Freshness::Fresh).with_deadline(now + QUESTION_LIMIT);
             let asked = async move { inner.account(&ctx, &login).await };
             Box::pin(asked) as BoxFuture<_>
         };
-        match self.doubts.question(login, self.clock.now(), before, ask) {
-            Some(question) => self.doubts.answer(question).await.map(Some),
+        match self.doubts.question(login, now, before, ask) {
+            Some(question) => {
+                ctx.note_cache(CacheUse::Miss);
+                let patience = ctx.deadline().map(|deadline| self.clock.sleep_until(deadline));
+                let answer = self.doubts.answer(question, patience).await;
+                ctx.note(|| {
+                    let outcome = match &answer {
+                        Ok((Lookup::Found(_), _)) => "asked again: found".to_owned(),
+                        Ok((Lookup::NotFound, _)) => "asked again: nobody".to_owned(),
+                        Err(error) => format!("asked again: {error}"),
+                    };
+                    Step::new("source", outcome).at(self.inner.source().name())
+                });
+                answer.map(Some)
+            }
             // Somebody may have asked while the password was hashed.
             None => Ok(self.inner.peek_account(ctx, login).map(|found| (found, before))),
         }
@@ -297,6 +331,10 @@ impl<S: AccountSource + ?Sized + 'static> Hashed<S> {
         }
         Ok(verdict)
     }
+}
+
+fn unknown_now() -> Error {
+    Error::new(ErrorKind::Unavailable, "the source fails, and an answer past its life refuses nobody")
 }
 
 /// Whom a password was verified for and against what: the same again would refuse it again.

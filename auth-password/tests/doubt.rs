@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use auth_core::{
-    Account, AccountSource, AccountState, Clock, Ctx, Error, ErrorKind, Fence, Freshness, Id, Lock, Login,
+    Account, AccountSource, AccountState, CacheUse, Clock, Ctx, Error, ErrorKind, Fence, Freshness, Id, Lock, Login,
     LoginRule, Lookup, PasswordSource, Principal, Record, Reject, Result, SourceInfo, StoredHash, Subject,
     Verdict,
 };
@@ -39,6 +39,10 @@ struct Remembering {
     permits: Semaphore,
     // Each question finds another hash.
     restless: AtomicBool,
+    // With what the questions came.
+    heard: Mutex<Vec<Ctx>>,
+    // Nothing is in memory any more, and what was there stands in where the source fails.
+    ended: AtomicBool,
     // What somebody else brings into memory right after it was looked at.
     lands: Mutex<Option<Lookup<Account>>>,
 }
@@ -57,7 +61,13 @@ impl AccountSource for Remembering {
         let asked = self.asked.fetch_add(1, Ordering::SeqCst);
         self.permits.acquire().await.unwrap().forget();
         self.permits.add_permits(1);
+        self.heard.lock().unwrap().push(ctx.clone());
         if self.fails.load(Ordering::SeqCst) {
+            let old = self.memory.lock().unwrap().get(login).cloned();
+            if let Some(old) = old.filter(|_| self.ended.load(Ordering::SeqCst)) {
+                ctx.note_cache(CacheUse::Stale);
+                return Ok(old);
+            }
             return Err(Error::new(ErrorKind::Unavailable, "as the test says"));
         }
         if self.restless.load(Ordering::SeqCst) {
@@ -73,6 +83,9 @@ impl AccountSource for Remembering {
     }
 
     fn peek_account(&self, _: &Ctx, login: &Login) -> Option<Lookup<Account>> {
+        if self.ended.load(Ordering::SeqCst) {
+            return None;
+        }
         let mut memory = self.memory.lock().unwrap();
         match self.lands.lock().unwrap().take() {
             Some(landed) => memory.insert(login.clone(), landed),
@@ -103,6 +116,8 @@ fn rig_with(recheck: Option<Duration>) -> Rig {
         fails: AtomicBool::new(false),
         permits: Semaphore::new(1),
         restless: AtomicBool::new(false),
+        heard: Mutex::default(),
+        ended: AtomicBool::new(false),
         lands: Mutex::default(),
     });
     let (memo, inner) = (MemoConfig::default(), Arc::clone(&cache));
@@ -437,4 +452,80 @@ async fn an_invalidation_while_the_source_is_asked_again_voids_what_is_learned()
     assert_eq!(attempts.remove(0).await.unwrap().unwrap(), calvin());
     assert_eq!(rig.hashed.peek_verify(&Ctx::new(), &login("calvin"), &password("stripes")), None);
     assert_eq!(rig.cost("stripes").await, (calvin(), 1));
+}
+
+#[tokio::test]
+async fn an_old_account_that_stands_in_for_a_source_that_fails_lets_in_and_refuses_nobody() {
+    let rig = rig().await;
+    rig.cache.fails.store(true, Ordering::SeqCst);
+    rig.cache.ended.store(true, Ordering::SeqCst);
+    // Whether or not somebody keeps a record, and also where another source was stood in for before.
+    let (record, noted) = (Arc::new(Record::new()), Arc::new(Record::new()));
+    let another = Ctx::new().with_record(noted);
+    another.note_cache(CacheUse::Stale);
+    for ctx in [Ctx::new(), Ctx::new().with_record(record), another] {
+        let verify = async |text| rig.hashed.verify(&ctx, &login("calvin"), &password(text)).await;
+        assert_eq!(verify("hobbes").await.unwrap(), calvin());
+        let error = verify("else").await.unwrap_err();
+        assert_eq!((error.kind(), error.origin()), (ErrorKind::Unavailable, Some("app")));
+    }
+    // A lock and a removed password may have been taken back as well.
+    rig.cache.fails.store(false, Ordering::SeqCst);
+    rig.cache.store.set_state("calvin", AccountState { lock: Lock::Locked, ..AccountState::default() });
+    rig.remember(&login("calvin")).await;
+    rig.cache.fails.store(true, Ordering::SeqCst);
+    assert_eq!(rig.verify("hobbes").await.unwrap_err().kind(), ErrorKind::Unavailable);
+    // What the source says itself is no old answer, although one of another source is on record.
+    rig.cache.fails.store(false, Ordering::SeqCst);
+    let noted = Arc::new(Record::new());
+    let ctx = Ctx::new().with_record(noted);
+    ctx.note_cache(CacheUse::Stale);
+    let verdict = rig.hashed.verify(&ctx, &login("calvin"), &password("else")).await;
+    assert_eq!(verdict.unwrap(), BAD);
+}
+
+#[tokio::test]
+async fn who_shares_a_question_keeps_a_deadline_of_their_own() {
+    let rig = rig().await;
+    rig.change("stripes");
+    rig.hold();
+    let record = Arc::new(Record::explaining());
+    let deadline = rig.clock.now() + Duration::from_secs(1);
+    let hurried = {
+        let (hashed, ctx) = (Arc::clone(&rig.hashed), Ctx::new().with_deadline(deadline));
+        let ctx = ctx.with_record(Arc::clone(&record));
+        tokio::spawn(async move { hashed.verify(&ctx, &login("calvin"), &password("stripes")).await })
+    };
+    while rig.asked() == 0 {
+        tokio::task::yield_now().await;
+    }
+    let mut patient = rig.start(&["stripes"]).await;
+    rig.clock.advance(Duration::from_secs(1));
+    assert_eq!(hurried.await.unwrap().unwrap_err().kind(), ErrorKind::Timeout);
+    assert_eq!(record.cache(), CacheUse::Miss);
+    rig.release();
+    assert_eq!(patient.remove(0).await.unwrap().unwrap(), calvin());
+    assert_eq!(rig.asked(), 1, "one question for both");
+    let heard = rig.cache.heard.lock().unwrap().pop().unwrap();
+    assert!(heard.record().is_none() && heard.deadline().unwrap() > deadline + RECHECK, "{heard:?}");
+}
+
+#[tokio::test]
+async fn a_question_that_all_found_too_slow_may_be_put_again() {
+    let rig = rig().await;
+    rig.change("stripes");
+    rig.hold();
+    let deadline = rig.clock.now() + Duration::from_secs(1);
+    let hurried = {
+        let (hashed, ctx) = (Arc::clone(&rig.hashed), Ctx::new().with_deadline(deadline));
+        tokio::spawn(async move { hashed.verify(&ctx, &login("calvin"), &password("stripes")).await })
+    };
+    while rig.asked() == 0 {
+        tokio::task::yield_now().await;
+    }
+    rig.clock.advance(Duration::from_secs(1));
+    assert_eq!(hurried.await.unwrap().unwrap_err().kind(), ErrorKind::Timeout);
+    rig.release();
+    assert_eq!(rig.verify("stripes").await.unwrap(), calvin());
+    assert_eq!(rig.asked(), 2);
 }
