@@ -146,20 +146,23 @@ fn main() {
     }
     println!("{:>10}", "texts");
     let ours = local_kinds().into_iter().flat_map(|(kind, _)| [(kind, SHARED), (kind, OWNED)]);
-    let mut worst: f64 = 0.0;
+    let mut worst = [0.0_f64; 2];
     for (name, principal) in ours.chain(PEERS.map(|peer| (peer, "none: a login's text"))) {
         print!("{name:22}{principal:34}");
         let mut texts = 0.0;
         for size in SIZES {
             let [requested, rss, own] = apart(name, principal, size);
             print!("{requested:>12.1} {rss:>9.1}");
-            if name == "ttl" {
-                worst = worst.max(requested).max(rss);
+            if name == "ttl" && principal == SHARED {
+                worst = [worst[0].max(requested), worst[1].max(rss)];
             }
             texts = own;
         }
         println!("{texts:>10.1}");
     }
-    let held = if worst < BAR { "held" } else { "NOT HELD" };
-    println!("\nttl: {worst:.1} at most, the bar is less than {BAR}: {held}");
+    println!();
+    for (what, bytes) in ["requested", "resident"].into_iter().zip(worst) {
+        let held = if bytes < BAR { "held" } else { "NOT HELD" };
+        println!("ttl, principal shared, {what}: {bytes:.1} at most, the bar is less than {BAR}: {held}");
+    }
 }
