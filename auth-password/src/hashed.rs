@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use auth_core::{
     Account, AccountSource, BoxFuture, CacheUse, Clock, Ctx, Error, ErrorKind, Fence, Freshness, Lock, Login,
-    Lookup, Password, PasswordSource, Principal, Record, Reject, Result, SourceInfo, Step, StoredHash, Subject,
-    Verdict,
+    Lookup, Password, PasswordSource, Principal, Record, Reject, Result, SourceInfo, Step, StoredHash,
+    Subject, Verdict,
 };
 use futures_util::future::{Either, select};
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use auth_core::{Login, Moment, Password, Result, Stamp, StoredHash};
 use lru::LruCache;
-use zeroize::{Zeroizing, optimization_barrier};
+use zeroize::{Zeroize as _, Zeroizing, optimization_barrier};
 
 use crate::hash::random;
 
@@ -20,7 +20,8 @@ const USUAL_BYTES: usize = 320;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(clippy::exhaustive_structs, reason = "settings are filled in over the default")]
 pub struct MemoConfig {
-    /// How long after its verification a password is taken for right. Zero remembers nothing.
+    /// How long after its verification a password is taken for right, as long as this memo is there: lifetimes
+    /// of a cache that are lowered later do not change it. Zero remembers nothing.
     pub ttl: Duration,
     /// For how many logins one is remembered, rounded up to the next multiple of 16. Zero remembers nothing.
     pub entries: usize,
@@ -102,7 +103,9 @@ impl Memo {
         spell(login, hash, password, &mut |bytes| {
             hasher.update(bytes);
         });
-        hasher.finalize()
+        let key = hasher.finalize();
+        hasher.zeroize();
+        key
     }
 
     /// Tells which password was last right for a login, and how long ago, if that still counts.

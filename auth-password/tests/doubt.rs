@@ -16,9 +16,9 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use auth_core::{
-    Account, AccountSource, AccountState, CacheUse, Clock, Ctx, Error, ErrorKind, Fence, Freshness, Id, Lock, Login,
-    LoginRule, Lookup, PasswordSource, Principal, Record, Reject, Result, SourceInfo, StoredHash, Subject,
-    Verdict,
+    Account, AccountSource, AccountState, CacheUse, Clock, Ctx, Error, ErrorKind, Fence, Freshness, Id, Lock,
+    Login, LoginRule, Lookup, PasswordSource, Principal, Record, Reject, Result, SourceInfo, StoredHash,
+    Subject, Verdict,
 };
 use auth_password::{AcceptWeak, Hashed, Hasher, HasherConfig, MemoConfig, Policy};
 use auth_testkit::{ManualClock, MemoryStore, login, password, realm_with};

@@ -101,7 +101,10 @@ impl Assembly<'_> {
                     let (hasher, fence, clock) =
                         (Arc::clone(&self.hasher), Arc::clone(&self.fence), Arc::clone(&self.clock));
                     let hashed = Hashed::new(shown, hasher, memo, fence, clock)?;
-                    let hashed = Arc::new(hashed.with_recheck(self.recheck()));
+                    let hashed = Arc::new(match self.recheck() {
+                        Some(every) => hashed.with_recheck(every),
+                        None => hashed,
+                    });
                     let (realm, source) = (id.name().into(), source.as_str().into());
                     self.hashed.push(Memo { realm, source, hashed: Arc::clone(&hashed) });
                     hashed
@@ -296,9 +299,11 @@ impl Assembly<'_> {
     }
 
     /// In which time a password that does not fit makes the source be asked once more: as long as an unknown
-    /// login is taken for one. Without a cache there is nothing to doubt.
-    fn recheck(&self) -> Duration {
-        self.cache.as_ref().map_or(Duration::ZERO, |settings| settings.lifetimes.get().unknown)
+    /// login is taken for one. Where that is not at all, its default: it says how long new people wait, not that
+    /// changed passwords shall. Without a cache there is nothing to doubt.
+    fn recheck(&self) -> Option<Duration> {
+        let unknown = self.cache.as_ref()?.lifetimes.get().unknown;
+        (!unknown.is_zero()).then_some(unknown)
     }
 
     /// Refuses what is said about a source's part in chains if it is in none.

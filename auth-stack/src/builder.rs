@@ -145,8 +145,9 @@ impl Builder {
         self
     }
 
-    /// Makes `kind = "name"` known for the cache: a table of entries for a number of them. A name that is
-    /// known already fails [`build`](Self::build).
+    /// Makes `kind = "name"` known for the cache: `table` makes a table of a given bound, in entries or bytes.
+    /// It is called several times for each realm, source and kind of answer, and once more to ask a table
+    /// whether it keeps to its bound. A name that is known already fails [`build`](Self::build).
     #[must_use]
     pub fn register_cache(mut self, name: &str, table: TableFactory) -> Self {
         let built_in = auth_cache::kinds()
