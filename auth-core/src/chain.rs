@@ -442,7 +442,7 @@ impl DomainRouter {
         self.of_domain(object.domain()).or(self.others.as_ref())
     }
 
-    #[inline]
+    #[inline(always)]
     fn of_domain(&self, name: &str) -> Option<&Arc<dyn ObjectPerms>> {
         let found = if self.stores.len() <= FEW_DOMAINS {
             self.stores.iter().find(|(domain, _)| same(domain.as_bytes(), name.as_bytes()))

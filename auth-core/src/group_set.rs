@@ -25,7 +25,6 @@ pub struct GroupSet(Option<Arc<[u8]>>);
 
 /// The parts of a packed set with numbers of `W` bytes.
 struct Parts<'a, const W: usize> {
-    tags: &'a [u8],
     ends: &'a [[u8; W]],
     texts: &'a [u8],
 }
@@ -34,7 +33,7 @@ impl<'a, const W: usize> Parts<'a, W> {
     /// Takes packed bytes apart. What is not there is empty, which [`pack`] never leads to.
     #[inline]
     fn of(packed: &'a [u8]) -> Self {
-        Self::split(packed).unwrap_or(Self { tags: &[], ends: &[], texts: &[] })
+        Self::split(packed).unwrap_or(Self { ends: &[], texts: &[] })
     }
 
     #[inline]
@@ -42,7 +41,7 @@ impl<'a, const W: usize> Parts<'a, W> {
         let (count, rest) = packed.split_first_chunk::<W>()?;
         let (tags, rest) = rest.split_at_checked(number(count))?;
         let (ends, texts) = rest.split_at_checked(tags.len().checked_mul(W)?)?;
-        Some(Self { tags, ends: ends.as_chunks().0, texts })
+        Some(Self { ends: ends.as_chunks().0, texts })
     }
 
     #[inline]
@@ -55,22 +54,6 @@ impl<'a, const W: usize> Parts<'a, W> {
         self.texts.get(start..end)
     }
 
-    #[inline]
-    fn contains(&self, group: &[u8]) -> bool {
-        if self.tags.len() > FEW {
-            return self.search(group);
-        }
-        let wanted = tag(group);
-        for (at, tag) in self.tags.iter().enumerate() {
-            if *tag == wanted && self.name(at).is_some_and(|name| same(name, group)) {
-                return true;
-            }
-        }
-        false
-    }
-
-    // Not in line, nor is what is for greater sets: the path of small ones then needs few registers.
-    #[inline(never)]
     fn search(&self, group: &[u8]) -> bool {
         let (mut low, mut high) = (0, self.ends.len());
         while low < high {
@@ -86,23 +69,52 @@ impl<'a, const W: usize> Parts<'a, W> {
     }
 }
 
-#[inline(never)]
-fn contains_wide(width: u8, packed: &[u8], group: &[u8]) -> bool {
-    match width {
-        4 => Parts::<4>::of(packed).contains(group),
-        _ => Parts::<8>::of(packed).contains(group),
-    }
-}
-
 /// How many tags are looked at one by one, which costs less than a search.
 const FEW: usize = 32;
+
+/// Looks a name up among few, whose numbers have two bytes, by their tags.
+#[inline(always)]
+fn is_in_few(count: usize, rest: &[u8], group: &[u8]) -> bool {
+    let Some((tags, rest)) = rest.split_at_checked(count) else { return false };
+    let wanted = tag(group);
+    for (at, tag) in tags.iter().enumerate() {
+        if *tag == wanted && is_at(at, count, rest, group) {
+            return true;
+        }
+    }
+    false
+}
+
+/// Compares the name at a place.
+#[inline(never)]
+fn is_at(at: usize, count: usize, rest: &[u8], group: &[u8]) -> bool {
+    let Some((ends, texts)) = rest.split_at_checked(2 * count) else { return false };
+    let Some(end) = ends.as_chunks::<2>().0.get(at) else { return false };
+    // Names are told apart by their end: where one of this length ends that is equal.
+    let end = number(end);
+    let start = end.wrapping_sub(group.len());
+    let starts = match at {
+        0 => 0,
+        _ => ends.as_chunks::<2>().0.get(at - 1).map_or(0, number),
+    };
+    start == starts && texts.get(start..end).is_some_and(|name| same(name, group))
+}
+
+#[cold]
+fn is_in_many(width: u8, packed: &[u8], group: &[u8]) -> bool {
+    match width {
+        2 => Parts::<2>::of(packed).search(group),
+        4 => Parts::<4>::of(packed).search(group),
+        _ => Parts::<8>::of(packed).search(group),
+    }
+}
 
 /// A byte of a name: of its length and its end, in which the names of one system mostly differ.
 #[inline]
 fn tag(name: &[u8]) -> u8 {
     let [length, ..] = name.len().to_le_bytes();
     match name.last_chunk::<2>() {
-        Some([one, two]) => length.wrapping_mul(31) ^ one.wrapping_mul(7) ^ two,
+        Some([one, two]) => length ^ (one << 4) ^ two,
         None => name.first().map_or(0, |only| *only),
     }
 }
@@ -156,14 +168,15 @@ impl GroupSet {
 
     /// Reports whether the group is in the set.
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub fn contains(&self, group: &str) -> bool {
         let group = group.as_bytes();
         match self.0.as_deref() {
-            None => false,
-            Some([2, packed @ ..]) => Parts::<2>::of(packed).contains(group),
-            Some([width, packed @ ..]) => contains_wide(*width, packed, group),
-            Some([]) => false,
+            Some([2, count, 0, rest @ ..]) if usize::from(*count) <= FEW => {
+                is_in_few(usize::from(*count), rest, group)
+            }
+            Some([width, packed @ ..]) => is_in_many(*width, packed, group),
+            Some([]) | None => false,
         }
     }
 

@@ -169,8 +169,13 @@ impl ObjectRef {
 impl PartialEq for ObjectRef {
     #[inline]
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
-            || (self.0.hash == other.0.hash && self.0.id == other.0.id && self.0.domain == other.0.domain)
+        Arc::ptr_eq(&self.0, &other.0) || self.is_in_full(other)
+    }
+}
+
+impl ObjectRef {
+    fn is_in_full(&self, other: &Self) -> bool {
+        self.0.hash == other.0.hash && self.0.id == other.0.id && self.0.domain == other.0.domain
     }
 }
 

@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 
 use crate::{
-    AccountState, Ctx, Lock, Login, Lookup, ObjectRef, Password, Principal, RealmId, Result, SourceInfo,
-    StoredHash, Verdict,
+    AccountState, CacheUse, Ctx, Lock, Login, Lookup, ObjectRef, Password, Principal, RealmId, Result,
+    SourceInfo, StoredHash, Verdict,
 };
 
 /// Spends hash jobs that no account asks for, so that all rejections cost the same.
@@ -84,6 +84,9 @@ pub struct LoginEvent<'a> {
     pub took: Duration,
     /// Whether the answer came from memory alone.
     pub remembered: bool,
+    /// How caches took part: [`Stale`](CacheUse::Stale) where an answer past its life stood in for a source that
+    /// had failed.
+    pub cache: CacheUse,
 }
 
 /// Hears of every login: for the audit log and the metrics.

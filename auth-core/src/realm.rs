@@ -1,6 +1,7 @@
 //! The facade that applications and front ends use.
 
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,17 +9,21 @@ use futures_util::future::{Either, select};
 
 use crate::chain::{DomainRouter, GroupUnion};
 use crate::{
-    Access, Account, Audit, Clock, Ctx, Error, ErrorKind, GroupOracle, GroupSet, HashCheck, Login,
+    Access, Account, Audit, CacheUse, Clock, Ctx, Error, ErrorKind, GroupOracle, GroupSet, HashCheck, Login,
     LoginEvent, Lookup, MAX_LOGIN_BYTES, Member, NoAudit, ObjectPerms, ObjectRef, Password, PasswordSource,
     Principal, RealmId, Record, Reject, Result, Step, Verdict,
 };
+
+/// A question that memory could not answer.
+type Asking<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
 
 /// One realm, composed: who knows its passwords, its groups and its rights.
 ///
 /// - Every question is asked of memory first, without a boxed future and without an allocation.
 /// - Every question ends within the realm's limit, or the context's deadline if that is earlier.
-/// - Every rejected login has cost exactly one hash job, whoever was asked (one a source where a chain is set
-///   to go on after a wrong password).
+/// - Every rejected login has cost at least one hash job, whoever was asked, and exactly one but for two cases: one
+///   a source where a chain is set to go on after a wrong password, and a second where the source turns out to
+///   have another hash by now than the one that was remembered.
 /// - An error is never an answer.
 #[derive(Debug)]
 pub struct Realm {
@@ -111,7 +116,7 @@ impl Realm {
         let ctx = self.bounded(ctx);
         let outcome =
             self.within(&ctx, self.hashing.pad(&ctx, &stand_in)).await.map(|()| Verdict::Rejected(reason));
-        self.hear(login, &outcome, began, false);
+        self.hear(login, &outcome, began, (false, CacheUse::Off));
         outcome
     }
 
@@ -130,7 +135,7 @@ impl Realm {
         });
         if let Some(verdict) = remembered {
             let outcome = Self::asked_for(login, verdict);
-            self.hear(login.as_str(), &outcome, began, true);
+            self.hear(login.as_str(), &outcome, began, (true, CacheUse::Hit));
             return outcome;
         }
         let record = ctx.record().map_or_else(|| Arc::new(Record::new()), Arc::clone);
@@ -146,7 +151,7 @@ impl Realm {
                 Self::asked_for(login, verdict)
             })
             .await;
-        self.hear(login.as_str(), &outcome, began, false);
+        self.hear(login.as_str(), &outcome, began, (false, record.cache()));
         outcome
     }
 
@@ -215,9 +220,16 @@ impl Realm {
         if let Some(member) = ctx.trying(|ctx| self.groups.peek_member(ctx, who, group)) {
             return Ok(member);
         }
-        let ctx = self.bounded(ctx);
-        // Boxed, here and below, so that an answer from memory carries none of it.
-        Box::pin(self.within(&ctx, self.groups.is_member(&ctx, who, group))).await
+        self.ask_member(ctx, who, group).await
+    }
+
+    // In a box and not in line, as below, so that an answer from memory carries none of it.
+    #[inline(never)]
+    fn ask_member<'a>(&'a self, ctx: &'a Ctx, who: &'a Principal, group: &'a str) -> Asking<'a, Member> {
+        Box::pin(async move {
+            let ctx = self.bounded(ctx);
+            self.within(&ctx, self.groups.is_member(&ctx, who, group)).await
+        })
     }
 
     /// Tells whether a person has a right on an object.
@@ -236,8 +248,21 @@ impl Realm {
         if let Some(access) = ctx.trying(|ctx| self.objects.peek_access(ctx, who, object, mode)) {
             return Ok(access);
         }
-        let ctx = self.bounded(ctx);
-        Box::pin(self.within(&ctx, self.objects.access(&ctx, who, object, mode))).await
+        self.ask_access(ctx, who, object, mode).await
+    }
+
+    #[inline(never)]
+    fn ask_access<'a>(
+        &'a self,
+        ctx: &'a Ctx,
+        who: &'a Principal,
+        object: &'a ObjectRef,
+        mode: Option<&'a str>,
+    ) -> Asking<'a, Access> {
+        Box::pin(async move {
+            let ctx = self.bounded(ctx);
+            self.within(&ctx, self.objects.access(&ctx, who, object, mode)).await
+        })
     }
 
     /// Answers many questions about objects at once, in their order.
@@ -289,9 +314,15 @@ impl Realm {
         }
     }
 
-    fn hear(&self, login: &str, outcome: &Result<Verdict>, began: crate::Moment, remembered: bool) {
+    fn hear(
+        &self,
+        login: &str,
+        outcome: &Result<Verdict>,
+        began: crate::Moment,
+        (remembered, cache): (bool, CacheUse),
+    ) {
         let took = self.clock.now().since(began);
-        let event = |login| LoginEvent { realm: &self.id, login, outcome, took, remembered };
+        let event = |login| LoginEvent { realm: &self.id, login, outcome, took, remembered, cache };
         if login.len() <= MAX_LOGIN_BYTES && !login.chars().any(char::is_control) {
             self.audit.login(&event(login));
         } else {

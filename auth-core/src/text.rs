@@ -3,18 +3,21 @@
 /// Reports whether two texts are equal, in full.
 #[inline]
 pub(crate) fn same(one: &[u8], other: &[u8]) -> bool {
-    one.len() == other.len()
-        && halves::<8>(one, other).or_else(|| halves::<4>(one, other)).unwrap_or_else(|| one == other)
+    if one.len() != other.len() {
+        return false;
+    }
+    match one.len() {
+        0..4 => one.iter().eq(other),
+        4..=8 => same_ends::<4>(one, other),
+        9..=16 => same_ends::<8>(one, other),
+        _ => one == other,
+    }
 }
 
-/// Compares texts of one length by their first and last `N` bytes, which are all there are.
+/// Compares texts of one length, between `N` and twice that, by their first and last `N` bytes.
 #[inline]
-fn halves<const N: usize>(one: &[u8], other: &[u8]) -> Option<bool> {
-    if one.len() > 2 * N {
-        return None;
-    }
-    let first = one.first_chunk::<N>()? == other.first_chunk::<N>()?;
-    Some(first && one.last_chunk::<N>()? == other.last_chunk::<N>()?)
+fn same_ends<const N: usize>(one: &[u8], other: &[u8]) -> bool {
+    one.first_chunk::<N>() == other.first_chunk::<N>() && one.last_chunk::<N>() == other.last_chunk::<N>()
 }
 
 #[cfg(test)]
