@@ -35,8 +35,14 @@ const RECHECK: Duration = Duration::from_secs(15);
 pub struct HashedStats {
     /// Passwords that were taken for right from memory.
     pub memo_hits: u64,
+    /// Passwords that had to be verified, right or wrong, since they were not remembered.
+    pub memo_misses: u64,
+    /// Remembered passwords that had to go for those of others.
+    pub memo_evictions: u64,
     /// Passwords that are remembered now.
     pub memo_entries: usize,
+    /// Passwords that are remembered at most. Zero: none is.
+    pub memo_bound: usize,
     /// Questions put to the source again, since a password did not fit an account that came from memory.
     pub rechecks: u64,
     /// Hashes that were replaced by better ones.
@@ -48,6 +54,7 @@ pub struct HashedStats {
 #[derive(Default)]
 struct Counts {
     memo_hits: AtomicU64,
+    memo_misses: AtomicU64,
     rechecks: AtomicU64,
     upgrades: AtomicU64,
     upgrade_failures: AtomicU64,
@@ -116,7 +123,10 @@ impl<S: AccountSource + ?Sized + 'static> Hashed<S> {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
         HashedStats {
             memo_hits: read(&self.counts.memo_hits),
+            memo_misses: read(&self.counts.memo_misses),
+            memo_evictions: self.memo.evictions(),
             memo_entries: self.memo.len(),
+            memo_bound: self.memo.bound(),
             rechecks: read(&self.counts.rechecks),
             upgrades: read(&self.counts.upgrades),
             upgrade_failures: read(&self.counts.upgrade_failures),
@@ -303,6 +313,7 @@ impl<S: AccountSource + ?Sized + 'static> Hashed<S> {
         {
             return Ok(verdict);
         }
+        self.counts.memo_misses.fetch_add(1, Ordering::Relaxed);
         let verified = self.clock.now();
         let stamp = self.fence.with_id(before.stamp, before.watch, who);
         let (upgrade, step) = match self.hasher.verify_as(ctx, who.shown(), login, hash, password).await? {

@@ -1,6 +1,7 @@
 //! Right passwords, remembered for a short while under a keyed hash.
 
 use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -56,6 +57,7 @@ pub(crate) struct Memo {
     ttl: Duration,
     // Empty: remembers nothing. Std mutexes: nothing awaits while one is held.
     shards: Vec<Mutex<Shard>>,
+    evictions: AtomicU64,
 }
 
 impl Memo {
@@ -71,7 +73,7 @@ impl Memo {
         let shards = each.map_or_else(Vec::new, |each| {
             (0..SHARDS).map(|_| Mutex::new(LruCache::with_hasher(each, Default::default()))).collect()
         });
-        Self { key, ttl: config.ttl, shards }
+        Self { key, ttl: config.ttl, shards, evictions: AtomicU64::new(0) }
     }
 
     /// Hashes everything that the verification of a password depends on.
@@ -125,8 +127,21 @@ impl Memo {
     pub(crate) fn remember(&self, login: &Login, entry: Remembered) {
         let slot = login.hash64();
         if let Some(shard) = self.shard(slot) {
-            shard.lock().unwrap_or_else(PoisonError::into_inner).put(slot, entry);
+            let gone = shard.lock().unwrap_or_else(PoisonError::into_inner).push(slot, entry);
+            if gone.is_some_and(|(other, _)| other != slot) {
+                self.evictions.fetch_add(1, Ordering::Relaxed);
+            }
         }
+    }
+
+    /// Returns how many had to go for others.
+    pub(crate) fn evictions(&self) -> u64 {
+        self.evictions.load(Ordering::Relaxed)
+    }
+
+    /// Returns for how many logins one is remembered at most.
+    pub(crate) fn bound(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).cap().get()).sum()
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -224,7 +239,15 @@ mod tests {
             let key = blake3::hash(&n.to_le_bytes());
             memo.remember(&login("r", &format!("u{n}")), Remembered { key, verified: Moment::ZERO, stamp });
         }
-        assert_eq!(memo.len(), 64);
+        assert_eq!((memo.len(), memo.bound(), memo.evictions()), (64, 64, 10_000 - 64));
+        // The same login again makes nobody go.
+        memo.remember(
+            &login("r", "u9999"),
+            Remembered { key: blake3::hash(b"x"), verified: Moment::ZERO, stamp },
+        );
+        assert_eq!(memo.evictions(), 10_000 - 64);
+        let none = Memo::new(MemoConfig { entries: 0, ..MemoConfig::default() }, "s").unwrap();
+        assert_eq!(none.bound(), 0);
     }
 
     #[test]

@@ -306,11 +306,12 @@ impl Assembly<'_> {
         (!unknown.is_zero()).then_some(unknown)
     }
 
-    /// Refuses what is said about a source's part in chains if it is in none.
-    pub(crate) fn check_unused(&self, realms: &BTreeMap<String, RealmConfig>) -> Result<()> {
+    /// Refuses what is said about a source's part in chains if it is in none, and tells of sources for nothing.
+    pub(crate) fn check_unused(&self, realms: &BTreeMap<String, RealmConfig>) -> Result<Vec<String>> {
+        let mut unused = Vec::new();
         for (name, source) in &self.sources {
             if !source.used {
-                tracing::warn!(source = %name, kind = %source.kind, "no realm uses this source");
+                unused.push(format!("no realm uses the source `{name}` of kind `{}`", source.kind));
                 continue;
             }
             if realms.values().any(|realm| realm.password.contains(name)) {
@@ -324,7 +325,7 @@ impl Assembly<'_> {
                 }
             }
         }
-        Ok(())
+        Ok(unused)
     }
 
     fn common(&self, source: &str) -> SourceCommon {

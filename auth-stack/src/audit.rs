@@ -5,7 +5,8 @@ use std::sync::{Mutex, PoisonError};
 
 use auth_core::{Audit, LoginEvent, Verdict};
 
-/// Writes each login as an event of the target `gatepost::audit` and counts it.
+/// Writes each login as an event of the target `gatepost::audit` and counts it. `cache` says `stale` where an
+/// answer past its life stood in for a source that had failed.
 #[derive(Debug, Default)]
 pub struct LogAudit {
     counts: Mutex<BTreeMap<(String, &'static str), u64>>,
@@ -37,7 +38,8 @@ impl Audit for LogAudit {
         match event.outcome {
             Ok(Verdict::Accepted(who)) => tracing::info!(
                 target: "gatepost::audit", realm, login = event.login, outcome,
-                source = &**who.source(), remembered = event.remembered, micros,
+                source = &**who.source(), remembered = event.remembered,
+                cache = event.cache.as_str(), micros,
             ),
             Ok(Verdict::Rejected(_)) => {
                 tracing::info!(target: "gatepost::audit", realm, login = event.login, outcome, micros);

@@ -28,7 +28,7 @@ const EMBEDDED: &str = "local";
 const DEFAULT_REALM: &str = "default";
 
 /// The logins whose source is remembered.
-const OWNERS: usize = 262_144;
+pub(crate) const OWNERS: usize = 262_144;
 
 /// The largest configuration file that is read.
 const MOST_CONFIG: u64 = 1 << 20;
@@ -249,13 +249,15 @@ impl Builder {
         let origins = &loaded.origins;
         let policy = settings::policy(&config.password, origins)?;
         let quality = Quality { hook: self.quality.clone(), ..settings::quality(&config.password, origins)? };
-        let cache = self.cache(&config, &loaded)?;
+        let mut warnings = Vec::new();
+        let cache = self.cache(&config, &loaded, &mut warnings)?;
         let ids = config.realm.iter().map(|(name, realm)| {
             RealmId::new(name, realm.login.0)
                 .map_err(|error| origins.wrong(&["realm", name], error.message()))
         });
         ids.collect::<Result<Vec<_>>>()?;
 
+        let lifetimes = cache.as_ref().map(|settings| Arc::clone(&settings.lifetimes));
         let bounded = cache.as_ref().is_none_or(|settings| is_bounded(&settings.factory));
         let clock = Arc::clone(&self.clock);
         let hasher = Hasher::new(settings::hasher(&config.password), policy, Arc::clone(&clock))?;
@@ -286,7 +288,10 @@ impl Builder {
             realms.insert(name.clone(), Arc::new(assembly.realm(id, realm)?));
         }
         let directories = assembly.directories(&config.realm)?;
-        assembly.check_unused(&config.realm)?;
+        warnings.extend(assembly.check_unused(&config.realm)?);
+        for warning in &warnings {
+            tracing::warn!("{warning}");
+        }
         let set = loaded.table.get("server").is_some_and(|server| server.get("realm").is_some());
         // Who has one realm means that one.
         if let (false, [only], false) =
@@ -320,6 +325,8 @@ impl Builder {
             config,
             commons,
             bounded,
+            lifetimes,
+            warnings,
             loaded,
             data,
             embedded,
@@ -327,7 +334,12 @@ impl Builder {
     }
 
     /// The settings of the cache, or nothing for the kind `none`.
-    fn cache(&self, config: &Config, loaded: &Loaded) -> Result<Option<Settings>> {
+    fn cache(
+        &self,
+        config: &Config,
+        loaded: &Loaded,
+        warnings: &mut Vec<String>,
+    ) -> Result<Option<Settings>> {
         let kind = config.cache.kind.as_str();
         let path = ["cache", "kind"];
         let built_in = auth_cache::kinds();
@@ -336,7 +348,10 @@ impl Builder {
         } else {
             match built_in.iter().find(|known| known.name == kind).map(|known| known.build) {
                 Some(Build::Table(make)) => Arc::new(make),
-                Some(Build::Off) => return Ok(None),
+                Some(Build::Off) => {
+                    without_cache(config, loaded, warnings)?;
+                    return Ok(None);
+                }
                 _ => {
                     let ready = |known: &&auth_cache::Kind| !matches!(known.build, Build::NotYet);
                     let known = built_in.iter().filter(ready).map(|known| known.name);
@@ -362,13 +377,14 @@ impl Builder {
                 let message = format!("{kind} is unbounded and takes no size");
                 return Err(loaded.origins.wrong(&["cache", "size"], &message));
             }
-            tracing::warn!("the cache `{kind}` grows without bound: whoever can ask can fill the memory");
+            warnings
+                .push(format!("the cache `{kind}` grows without bound: whoever can ask can fill the memory"));
         }
         let stale = config.cache.stale_if_error.0;
         if !stale.is_zero() {
-            tracing::warn!(
+            warnings.push(format!(
                 "while a source fails, answers live up to {stale:?} longer: a change there counts that much later"
-            );
+            ));
         }
         let ttls = config.cache.ttl.0.over(Ttls::default());
         let settings = Settings::new(factory).with_bound(config.cache.bound()).with_ttls(ttls);
@@ -409,9 +425,27 @@ impl Builder {
         let limit = assembly.limit_of(&common);
         let gate = Arc::new(Gate::new(common.limits()));
         assembly.commons.insert(name.to_owned(), common);
-        assembly.sources.insert(name.to_owned(), Source { kind, provides, health, gate, used: false, limit });
+        assembly.sources.insert(
+            name.to_owned(),
+            Source { kind, provides, health, gate, used: false, limit, was_left_alone: false.into() },
+        );
         Ok(())
     }
+}
+
+/// Refuses what only a cache can do, and warns of what stands there for nothing: whoever swaps the kind for a while
+/// need not take it out.
+fn without_cache(config: &Config, loaded: &Loaded, warnings: &mut Vec<String>) -> Result<()> {
+    if !config.cache.stale_if_error.0.is_zero() {
+        let message = "without a cache nothing can stand in for a source: choose a kind, or take this out";
+        return Err(loaded.origins.wrong(&["cache", "stale_if_error"], message));
+    }
+    for key in ["size", "refresh_ahead"] {
+        if loaded.table.get("cache").is_some_and(|cache| cache.get(key).is_some()) {
+            warnings.push(format!("cache.{key} is for nothing: the kind `none` keeps nothing"));
+        }
+    }
+    Ok(())
 }
 
 /// Asks a table, in which nothing is kept, whether it has a bound.

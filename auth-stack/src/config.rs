@@ -272,7 +272,7 @@ impl SourceCommon {
 
 /// `backoff`
 #[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "a table such as { after = 3 }")]
 pub struct BackoffConfig {
     /// After so many failures in a row, up to 1,000; 0 never leaves the source alone.
     pub after: u32,
@@ -561,7 +561,7 @@ impl<'de> Deserialize<'de> for Size {
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Size, E> {
                 Size::parse(text).ok_or_else(|| {
                     E::custom(format!(
-                        "`{text}` is not a size: use a number of entries, or KiB, MiB, GiB or TiB, as in \"64MiB\""
+                        "`{text}` is not a size: use a number of entries, or KiB, MiB, GiB or TiB, as in \"64MiB\"; for no bound: kind = \"dict\""
                     ))
                 })
             }
@@ -580,7 +580,7 @@ impl<'de> Deserialize<'de> for Factor {
         impl Visitor<'_> for Multiple {
             type Value = Factor;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a number from 0, such as 1 or 0.5")
+                f.write_str("a number such as 1 or 0.5; 0 for off")
             }
             fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<Factor, E> {
                 let small = i32::try_from(number);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -27,6 +28,24 @@ pub(crate) struct Source {
     pub(crate) gate: Arc<Gate>,
     pub(crate) used: bool,
     pub(crate) limit: Duration,
+    /// Whether it was left alone when it was last looked at.
+    pub(crate) was_left_alone: AtomicBool,
+}
+
+impl Source {
+    /// Says so in the log where a source begins to be left alone or is asked again, as often as somebody looks.
+    fn left_alone(&self, name: &str, now: Moment) -> Option<Duration> {
+        let left_alone = self.gate.left_alone(now);
+        let was = self.was_left_alone.swap(left_alone.is_some(), Ordering::Relaxed);
+        match (was, left_alone.is_some()) {
+            (false, true) => {
+                tracing::warn!(source = name, "the caches leave this source alone, since it fails")
+            }
+            (true, false) => tracing::info!(source = name, "the caches ask this source again"),
+            _ => {}
+        }
+        left_alone
+    }
 }
 
 /// A source as operators see it.
@@ -88,7 +107,7 @@ impl Prober {
                 health: source.health.report(),
                 fault: source.provides.fault.as_ref().and_then(|fault| fault()),
                 used: source.used,
-                left_alone: source.gate.left_alone(now),
+                left_alone: source.left_alone(name, now),
             })
             .collect()
     }

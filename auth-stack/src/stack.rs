@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use auth_cache::{Bound, Fenced, Report, Reports};
-use auth_core::{Clock, Fence, Login, Owners, Password, Realm, Result, Subject};
+use std::time::Duration;
+
+use auth_cache::{Bound, Fenced, Lifetimes, OwnerTable, Report, Reports, Ttls};
+use auth_core::{Clock, Fence, Login, Owners as _, Password, Realm, Result, Subject};
 use auth_password::{Hashed, HashedStats, Hasher, HasherStats, Quality};
 use toml::{Table, Value};
 
 use crate::audit::LogAudit;
-use crate::builder::Builder;
-use crate::config::{Config, Size, SourceCommon};
+use crate::builder::{Builder, OWNERS};
+use crate::config::{Config, Size, SourceCommon, Span};
 use crate::load::Loaded;
 use crate::origins::Origins;
 use crate::probe::{Prober, SourceReport};
@@ -43,7 +45,7 @@ pub struct Stack {
     pub(crate) hashed: Vec<Memo>,
     pub(crate) directories: BTreeMap<String, Arc<Fenced>>,
     pub(crate) fence: Arc<Fence>,
-    pub(crate) owners: Arc<dyn Owners>,
+    pub(crate) owners: Arc<OwnerTable>,
     pub(crate) hasher: Arc<Hasher>,
     pub(crate) quality: Quality,
     pub(crate) audit: Arc<LogAudit>,
@@ -52,6 +54,10 @@ pub struct Stack {
     pub(crate) commons: BTreeMap<String, SourceCommon>,
     /// Whether the cache's tables have a bound.
     pub(crate) bounded: bool,
+    /// How long answers live; nothing without a cache.
+    pub(crate) lifetimes: Option<Arc<Lifetimes>>,
+    /// What works as configured, and may not be what was meant.
+    pub(crate) warnings: Vec<String>,
     pub(crate) loaded: Loaded,
     pub(crate) data: PathBuf,
     pub(crate) embedded: bool,
@@ -156,6 +162,13 @@ impl Stack {
         &self.config
     }
 
+    /// Returns what works as it is configured, and may not be what was meant: a cache without a bound, a source
+    /// that nobody asks. They were logged as well.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
     /// Shows the composed configuration as TOML: what was set, the defaults that matter beside it, and every
     /// secret masked.
     #[must_use]
@@ -174,12 +187,12 @@ impl Stack {
         let text = |text: &str| Value::String(text.to_owned());
         let list = |names: &[String]| Value::Array(names.iter().map(|name| text(name)).collect());
         let whole = |number: usize| Value::Integer(i64::try_from(number).unwrap_or(i64::MAX));
-        let mut caches = vec![
-            ("kind", text(&cache.kind)),
-            ("stale_if_error", text(&cache.stale_if_error.to_string())),
-            ("refresh_ahead", Value::Float(cache.refresh_ahead.0)),
-        ];
-        if self.bounded {
+        let mut caches = vec![("kind", text(&cache.kind))];
+        if self.lifetimes.is_some() {
+            caches.push(("stale_if_error", text(&cache.stale_if_error.to_string())));
+            caches.push(("refresh_ahead", Value::Float(cache.refresh_ahead.0)));
+        }
+        if self.bounded && self.lifetimes.is_some() {
             caches.push(match cache.bound() {
                 Bound::Entries(entries) => ("size", whole(entries)),
                 bound => ("size", text(&Size(bound).to_string())),
@@ -205,6 +218,10 @@ impl Stack {
         let configured = shown.contains_key("realm");
         let sections = [("cache", table(caches)), ("source", table(sources)), ("server", table(server))];
         fill(&mut shown, table(sections.map(|(name, section)| (name, Value::Table(section)))));
+        // In force, whatever they were made of: one for all, caps and defaults.
+        if let (Some(lifetimes), Some(Value::Table(cache))) = (&self.lifetimes, shown.get_mut("cache")) {
+            cache.insert("ttl".to_owned(), Value::Table(ttls(lifetimes.get())));
+        }
         if !configured {
             let realms = realm.iter().map(|(name, realm)| {
                 let objects = realm.objects.iter().map(|(domain, source)| (domain.as_str(), text(source)));
@@ -252,6 +269,44 @@ impl Stack {
         self.caches.iter().map(|cache| (Arc::clone(&cache.realm), cache.reports.report())).collect()
     }
 
+    /// Returns the longest that an answer lives in the cache of a [`Report`], from when its source was asked:
+    /// no hit may be older.
+    #[must_use]
+    pub fn lifetime(&self, report: &Report) -> Duration {
+        let Ttls { account, groups, allow, deny, unknown, not_found, token, .. } = match &self.lifetimes {
+            Some(lifetimes) => lifetimes.get(),
+            None => return Duration::ZERO,
+        };
+        match report.kind {
+            "accounts" => account.max(unknown),
+            "groups" => groups.max(unknown),
+            "access" => allow.max(deny).max(not_found),
+            _ => token,
+        }
+    }
+
+    /// Returns the longest that an answer of this cache may stand in for a source that fails, from when the source
+    /// was asked. Zero where none may.
+    #[must_use]
+    pub fn stale_limit(&self, report: &Report) -> Duration {
+        let Span(longer) = self.config.cache.stale_if_error;
+        // "Nobody" never stands in.
+        let ttls = self.lifetimes.as_ref().map(|lifetimes| lifetimes.get()).filter(|_| !longer.is_zero());
+        let known = ttls.map(|ttls| match report.kind {
+            "accounts" => ttls.account,
+            "groups" => ttls.groups,
+            "access" => ttls.allow.max(ttls.deny).max(ttls.not_found),
+            _ => Duration::ZERO,
+        });
+        known.map_or(Duration::ZERO, |known| known + longer)
+    }
+
+    /// Returns for how many logins it is remembered which source knew them, and the most.
+    #[must_use]
+    pub fn owners(&self) -> (usize, usize) {
+        (self.owners.len(), OWNERS)
+    }
+
     /// Reports on remembered passwords and replaced hashes, for each source that shows hashes in each realm.
     #[must_use]
     pub fn memos(&self) -> Vec<MemoReport> {
@@ -294,6 +349,22 @@ impl Stack {
     pub async fn probe(&self) -> Vec<SourceReport> {
         self.prober.probe().await
     }
+}
+
+/// The lifetimes as they are configured.
+fn ttls(ttls: Ttls) -> Table {
+    let Ttls { account, accepted, groups, allow, deny, unknown, not_found, token } = ttls;
+    let each = [
+        ("account", account),
+        ("accepted", accepted),
+        ("groups", groups),
+        ("allow", allow),
+        ("deny", deny),
+        ("unknown", unknown),
+        ("not_found", not_found),
+        ("token", token),
+    ];
+    table(each.map(|(name, ttl)| (name, Value::String(Span(ttl).to_string()))))
 }
 
 fn table<'a>(pairs: impl IntoIterator<Item = (&'a str, Value)>) -> Table {

@@ -325,15 +325,15 @@ async fn wrong_values_are_refused_where_they_stand() {
         ),
         (
             "[cache]\nsize = \"big\"\n",
-            "gatepost.toml:2: cache.size: `big` is not a size: use a number of entries, or KiB, MiB, GiB or TiB, as in \"64MiB\"",
+            "gatepost.toml:2: cache.size: `big` is not a size: use a number of entries, or KiB, MiB, GiB or TiB, as in \"64MiB\"; for no bound: kind = \"dict\"",
         ),
         (
             "[cache]\nsize = -1\n",
-            "gatepost.toml:2: cache.size: `-1` is not a size: use a number of entries, or KiB, MiB, GiB or TiB, as in \"64MiB\"",
+            "gatepost.toml:2: cache.size: `-1` is not a size: use a number of entries, or KiB, MiB, GiB or TiB, as in \"64MiB\"; for no bound: kind = \"dict\"",
         ),
         (
             "[cache]\nsize = \"64MB\"\n",
-            "gatepost.toml:2: cache.size: `64MB` is not a size: use a number of entries, or KiB, MiB, GiB or TiB, as in \"64MiB\"",
+            "gatepost.toml:2: cache.size: `64MB` is not a size: use a number of entries, or KiB, MiB, GiB or TiB, as in \"64MiB\"; for no bound: kind = \"dict\"",
         ),
         (
             "[cache]\nsize = 1.5\n",
@@ -375,7 +375,7 @@ async fn wrong_values_are_refused_where_they_stand() {
         ),
         (
             "[cache]\nrefresh_ahead = true\n",
-            "gatepost.toml:2: cache.refresh_ahead: invalid type: boolean `true`, expected a number from 0, such as 1 or 0.5",
+            "gatepost.toml:2: cache.refresh_ahead: invalid type: boolean `true`, expected a number such as 1 or 0.5; 0 for off",
         ),
         (
             "[source.a]\nkind = \"memory\"\nloads = 0\n",
@@ -395,7 +395,7 @@ async fn wrong_values_are_refused_where_they_stand() {
         ),
         (
             "[source.a]\nkind = \"memory\"\nbackoff = 3\n",
-            "gatepost.toml:3: source.a.backoff: invalid type: integer `3`, expected struct BackoffConfig",
+            "gatepost.toml:3: source.a.backoff: invalid type: integer `3`, expected a table such as { after = 3 }",
         ),
         (
             "[source.a]\nkind = \"memory\"\n[source.a.backoff]\nfirst = \"1s\"\nmost = \"999ms\"\n",
@@ -698,6 +698,32 @@ fn a_configuration_that_anybody_may_write_is_refused() {
 }
 
 #[tokio::test]
+async fn without_a_cache_nothing_can_stand_in_and_what_is_for_nothing_is_told() {
+    let text =
+        "[source.a]\nkind = \"memory\"\n[source.b]\nkind = \"memory\"\n[realm.default]\npassword = [\"a\"]\n";
+    check_refused(
+        &format!("[cache]\nstale_if_error = \"1m\"\n{text}"),
+        &[("CACHE", "none")],
+        "gatepost.toml:2: cache.stale_if_error: without a cache nothing can stand in for a source: choose a kind, or take this out",
+    )
+    .await;
+    let warnings = async |cache: &str, kind: &str| {
+        let stack = build(&format!("[cache]\n{cache}\n{text}"), &[("CACHE", kind)]).await.unwrap();
+        stack.warnings().join("; ")
+    };
+    let unused = "no realm uses the source `b` of kind `memory`";
+    assert_eq!(warnings("stale_if_error = \"0s\"", "none").await, unused);
+    assert_eq!(warnings("size = 5", "ttl").await, unused);
+    let told = warnings("size = 5\nrefresh_ahead = 2", "none").await;
+    assert!(
+        told.starts_with("cache.size is for nothing") && told.contains("cache.refresh_ahead is"),
+        "{told}"
+    );
+    assert!(warnings("", "dict").await.contains("grows without bound"));
+    assert!(warnings("stale_if_error = \"1m\"", "lru").await.contains("answers live up to 60s longer"));
+}
+
+#[tokio::test]
 async fn the_settings_of_the_cache_are_shown_as_they_are() {
     let text = "[cache]\nstale_if_error = \"90s\"\nrefresh_ahead = 2\n[source.a]\nkind = \"memory\"\n\
                 backoff = { after = 5, most = \"1500ms\" }\n";
@@ -712,14 +738,22 @@ async fn the_settings_of_the_cache_are_shown_as_they_are() {
         (&64.into(), &16_384.into())
     );
     // What is shown says the same again; the unbounded kind has no size to show.
-    for (set, size) in
-        [(&[][..], Some(262_144)), (&[("CACHE", "dict")], None), (&[("CACHE", "none")], Some(262_144))]
+    for (set, size) in [(&[][..], Some(262_144)), (&[("CACHE", "dict")], None), (&[("CACHE", "none")], None)]
     {
         let stack = build("[source.a]\nkind = \"memory\"\n", set).await.unwrap();
         let (shown, again) = (stack.show_json(), build(&stack.show(), &[]).await.unwrap());
         assert_eq!(shown["cache"].get("size").and_then(serde_json::Value::as_u64), size);
         assert_eq!(again.show_json(), shown);
+        assert_eq!(shown["cache"].get("ttl").is_some(), stack.config().cache.kind != "none");
     }
+    // The lifetimes in force: what was set one by one, the defaults, and what caps them.
+    let text = "[cache.ttl]\nall = \"20s\"\naccount = \"5s\"\n[source.a]\nkind = \"memory\"\n";
+    let shown = build(text, &[]).await.unwrap().show_json();
+    let ttls = serde_json::json!({
+        "account": "5s", "accepted": "20s", "groups": "20s", "allow": "20s", "deny": "20s", "unknown": "15s",
+        "not_found": "0s", "token": "20s",
+    });
+    assert_eq!(shown["cache"]["ttl"], ttls);
     // Both say how much; the environment wins.
     let stack = build("[cache]\nsize = 5\n[source.a]\nkind = \"memory\"\n", &[("CACHE_SIZE", "64KiB")]).await;
     assert_eq!(stack.unwrap().caches()[0].1.stats.bound, Some(Bound::Bytes(65_536 + 8_192)));

@@ -250,7 +250,7 @@ async fn switched_off_a_source_is_never_left_alone() {
 
 #[tokio::test]
 async fn without_a_cache_every_question_reaches_the_source() {
-    let bench = bench("none", "stale_if_error = \"60s\"", "backoff.after = 1").await;
+    let bench = bench("none", "", "backoff.after = 1").await;
     assert_eq!(bench.login().await, answer("accepted", CacheUse::Off));
     bench.app.set_down(true);
     let before = bench.app.asked();
