@@ -42,7 +42,7 @@ pub(crate) enum Verb {
     /// Show what the caches did, and make them ask again.
     #[command(subcommand)]
     Cache(CacheVerb),
-    /// Show the sources: up or down, since when, the last error.
+    /// Show the sources: up or down, since when, the last error, how long the caches leave them alone.
     Sources,
     /// Check or show the configuration.
     #[command(subcommand)]
@@ -247,11 +247,11 @@ pub(crate) struct HashArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum CacheVerb {
-    /// Show what each cache did.
+    /// Show what each cache did since the start, and how old its answers were.
     Stats,
-    /// Make the caches ask again.
+    /// Make the caches ask the sources again; nothing old stands in.
     Expire(About),
-    /// Make the caches forget.
+    /// The same, and forget which source knew whom.
     Flush(About),
 }
 

@@ -154,9 +154,16 @@ async fn run(cli: &Cli) -> Result<Reply> {
             let stack = beside_a_server(cli).await?.build().await?;
             serve::front(&stack)?;
             if *probe {
+                for warning in stack.warnings() {
+                    output::note(&format!("gatepost: warning: {warning}"));
+                }
                 return Ok(ops::run(&stack, Command::Sources { probe: true }).await);
             }
-            Ok(Reply::one(0, serde_json::json!({ "decision": "ok" })))
+            let mut row = serde_json::json!({ "decision": "ok" });
+            if let (Some(row), false) = (row.as_object_mut(), stack.warnings().is_empty()) {
+                row.insert("warnings".into(), stack.warnings().into());
+            }
+            Ok(Reply::one(0, row))
         }
         verb => {
             let command = command(verb)?;

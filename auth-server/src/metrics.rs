@@ -64,6 +64,14 @@ pub(crate) fn render(stack: &Stack, sources: &[SourceReport]) -> String {
         "Subjects about which everything remembered was voided.",
         stack.invalidations(),
     );
+    let (owners, most) = stack.owners();
+    page.single("gatepost_owners_entries", "gauge", "Logins whose source is remembered.", owners);
+    page.single(
+        "gatepost_owners_bound_entries",
+        "gauge",
+        "The most logins whose source is remembered.",
+        most,
+    );
     let memos = stack.memos();
     for (name, kind, help, value) in MEMO {
         page.family(name, kind, help);
@@ -85,17 +93,41 @@ pub(crate) fn render(stack: &Stack, sources: &[SourceReport]) -> String {
             page.sample(name, labels, value(stats));
         }
     }
-    page.family("gatepost_cache_bound_entries", "gauge", "The most entries.");
+    page.family(
+        "gatepost_cache_bound_entries",
+        "gauge",
+        "The most entries, the eighth for nobody and nothing included.",
+    );
     for (labels, stats) in &caches {
         if let Some(Bound::Entries(most)) = stats.bound {
             page.sample("gatepost_cache_bound_entries", labels, most);
         }
     }
-    page.family("gatepost_cache_bound_bytes", "gauge", "The most bytes.");
+    page.family(
+        "gatepost_cache_bound_bytes",
+        "gauge",
+        "The most bytes, the eighth for nobody and nothing included.",
+    );
     for (labels, stats) in &caches {
         if let Some(Bound::Bytes(most)) = stats.bound {
             page.sample("gatepost_cache_bound_bytes", labels, most);
         }
+    }
+    page.family(
+        "gatepost_cache_lifetime_seconds",
+        "gauge",
+        "The longest that an answer lives: no hit is older.",
+    );
+    for ((_, report), (labels, _)) in reports.iter().zip(&caches) {
+        page.seconds("gatepost_cache_lifetime_seconds", labels, stack.lifetime(report));
+    }
+    page.family(
+        "gatepost_cache_stale_limit_seconds",
+        "gauge",
+        "The longest that an answer may stand in for a source that fails, from when it was asked; 0 for not at all.",
+    );
+    for ((_, report), (labels, _)) in reports.iter().zip(&caches) {
+        page.seconds("gatepost_cache_stale_limit_seconds", labels, stack.stale_limit(report));
     }
     page.family("gatepost_cache_load_seconds_total", "counter", "Time that loads took.");
     for (labels, stats) in &caches {
@@ -126,12 +158,21 @@ pub(crate) fn render(stack: &Stack, sources: &[SourceReport]) -> String {
 
 type Value<T> = fn(&T) -> u64;
 
-const MEMO: [(&str, &str, &str, Value<MemoReport>); 5] = [
+const MEMO: [(&str, &str, &str, Value<MemoReport>); 8] = [
     ("gatepost_memo_hits_total", "counter", "Passwords known to be right from memory.", |memo| {
         memo.stats.memo_hits
     }),
     ("gatepost_memo_entries", "gauge", "Passwords remembered to be right.", |memo| {
         u64::try_from(memo.stats.memo_entries).unwrap_or(u64::MAX)
+    }),
+    ("gatepost_memo_misses_total", "counter", "Passwords verified since they were not remembered.", |memo| {
+        memo.stats.memo_misses
+    }),
+    ("gatepost_memo_evictions_total", "counter", "Remembered passwords that made room for others.", |memo| {
+        memo.stats.memo_evictions
+    }),
+    ("gatepost_memo_bound_entries", "gauge", "The most passwords that are remembered.", |memo| {
+        u64::try_from(memo.stats.memo_bound).unwrap_or(u64::MAX)
     }),
     (
         "gatepost_password_rechecks_total",
@@ -153,7 +194,7 @@ const MEMO: [(&str, &str, &str, Value<MemoReport>); 5] = [
     ),
 ];
 
-const CACHE: [(&str, &str, &str, Value<CacheStats>); 16] = [
+const CACHE: [(&str, &str, &str, Value<CacheStats>); 17] = [
     (
         "gatepost_cache_hits_total",
         "counter",
@@ -163,20 +204,26 @@ const CACHE: [(&str, &str, &str, Value<CacheStats>); 16] = [
     (
         "gatepost_cache_negative_hits_total",
         "counter",
-        "Answers from the cache that said no such thing.",
+        "Those of the hits that said that there is nobody or nothing.",
         |stats| stats.negative_hits,
     ),
-    ("gatepost_cache_misses_total", "counter", "Questions that the cache could not answer.", |stats| {
-        stats.misses
-    }),
+    (
+        "gatepost_cache_misses_total",
+        "counter",
+        "Questions that the cache could not answer (stale ones among them).",
+        |stats| stats.misses,
+    ),
     ("gatepost_cache_coalesced_total", "counter", "Questions that waited for another one's load.", |stats| {
         stats.coalesced
     }),
     ("gatepost_cache_loads_total", "counter", "Loads from the source.", |stats| stats.loads),
     ("gatepost_cache_load_errors_total", "counter", "Loads that failed.", |stats| stats.load_errors),
-    ("gatepost_cache_voided_total", "counter", "Entries found void after an invalidation.", |stats| {
-        stats.voided
-    }),
+    (
+        "gatepost_cache_voided_total",
+        "counter",
+        "Entries found, and loads come back, void after an invalidation.",
+        |stats| stats.voided,
+    ),
     ("gatepost_cache_expired_total", "counter", "Entries found past their life.", |stats| stats.expired),
     ("gatepost_cache_evictions_total", "counter", "Entries that made room for others.", |stats| {
         stats.evictions
@@ -195,6 +242,12 @@ const CACHE: [(&str, &str, &str, Value<CacheStats>); 16] = [
         "counter",
         "Questions not put to a source that is left alone since it has failed.",
         |stats| stats.backed_off,
+    ),
+    (
+        "gatepost_cache_overloaded_total",
+        "counter",
+        "Questions refused since too many waited for the source.",
+        |stats| stats.overloaded,
     ),
     ("gatepost_cache_refreshes_total", "counter", "Loads of what is in use before it ends.", |stats| {
         stats.refreshes

@@ -590,27 +590,35 @@ fn cache_stats(stack: &Stack) -> Reply {
             "kind": stack.config().cache.kind,
             "hits": stats.hits, "negative_hits": stats.negative_hits, "stale": stats.stale,
             "misses": stats.misses, "coalesced": stats.coalesced, "backed_off": stats.backed_off,
+            "overloaded": stats.overloaded,
             "loads": stats.loads, "refreshes": stats.refreshes, "load_errors": stats.load_errors,
             "timeouts": stats.timeouts, "under_way": stats.under_way, "load_us": micros(stats.load_time),
             "voided": stats.voided, "expired": stats.expired, "evictions": stats.evictions,
             "entries": stats.entries, "bytes": stats.bytes, "bound": bound(stats.bound),
             "ages": ages(&stats.ages), "age_p50_ms": millis(stats.ages.quantile(0.5)),
             "age_p99_ms": millis(stats.ages.quantile(0.99)), "max_age_ms": millis(stats.ages.max()),
+            "lifetime_ms": millis(stack.lifetime(report)),
             "max_stale_age_ms": millis(stats.max_stale_age),
+            "stale_limit_ms": millis(stack.stale_limit(report)),
         })
     });
     let mut rows: Vec<Value> = rows.collect();
-    let config = stack.config();
-    if config.cache.kind != "none" && config.password.memo > 0 {
-        rows.extend(stack.memos().iter().map(|memo| {
-            let stats = &memo.stats;
-            json!({
-                "realm": &*memo.realm, "source": &*memo.source, "cache": "memo", "kind": "memo",
-                "hits": stats.memo_hits, "rechecks": stats.rechecks, "entries": stats.memo_entries,
-                "bound": bound(Some(Bound::Entries(config.password.memo))),
-            })
-        }));
+    if stack.config().cache.kind == "none" {
+        rows.push(json!({ "cache": "none", "kind": "none" }));
     }
+    rows.extend(stack.memos().iter().filter(|memo| memo.stats.memo_bound > 0).map(|memo| {
+        let stats = &memo.stats;
+        json!({
+            "realm": &*memo.realm, "source": &*memo.source, "cache": "memo", "kind": "memo",
+            "hits": stats.memo_hits, "misses": stats.memo_misses, "rechecks": stats.rechecks,
+            "evictions": stats.memo_evictions, "entries": stats.memo_entries,
+            "bound": bound(Some(Bound::Entries(stats.memo_bound))),
+        })
+    }));
+    let (owners, most) = stack.owners();
+    rows.push(json!({
+        "cache": "owners", "kind": "owners", "entries": owners, "bound": bound(Some(Bound::Entries(most))),
+    }));
     // What voids is one for all of them.
     rows.push(json!({ "cache": "fence", "kind": "fence", "invalidations": stack.invalidations() }));
     Reply::list(rows)

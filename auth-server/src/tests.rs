@@ -308,12 +308,20 @@ async fn caches_and_sources_report_and_forget() {
     check(&stack, check_group("calvin", "staff"), 1, json!({ "cache": "hit" })).await;
     let stats = ops::run(&stack, Command::CacheStats).await;
     let caches: Vec<_> = stats.rows.iter().map(|row| (&row["cache"], &row["kind"])).collect();
-    let each =
-        [("accounts", "ttl"), ("groups", "ttl"), ("access", "ttl"), ("memo", "memo"), ("fence", "fence")];
+    let each = [
+        ("accounts", "ttl"),
+        ("groups", "ttl"),
+        ("access", "ttl"),
+        ("memo", "memo"),
+        ("owners", "owners"),
+        ("fence", "fence"),
+    ];
     assert_eq!(caches.len(), each.len());
     assert!(caches.iter().zip(each).all(|((cache, kind), (c, k))| **cache == c && **kind == k), "{caches:?}");
     let (fence, caches) = stats.rows.split_last().unwrap();
     assert!(fence["invalidations"].as_u64().unwrap() > 0, "of the user who was added: {fence}");
+    let (owners, caches) = caches.split_last().unwrap();
+    assert_eq!((&owners["entries"], &owners["bound"]), (&json!(1), &json!({ "entries": 262_144 })));
     assert!(caches.iter().all(|row| row["source"] == "local" && row["hits"].is_u64()));
     let (memo, caches) = caches.split_last().unwrap();
     assert_eq!((&memo["bound"], &memo["rechecks"]), (&json!({ "entries": 16_384 }), &json!(0)));
@@ -324,6 +332,7 @@ async fn caches_and_sources_report_and_forget() {
             "misses",
             "coalesced",
             "backed_off",
+            "overloaded",
             "loads",
             "refreshes",
             "load_errors",
@@ -338,7 +347,9 @@ async fn caches_and_sources_report_and_forget() {
             "age_p50_ms",
             "age_p99_ms",
             "max_age_ms",
+            "lifetime_ms",
             "max_stale_age_ms",
+            "stale_limit_ms",
         ] {
             assert!(row[key].is_u64(), "{key} of {row}");
         }
@@ -640,6 +651,15 @@ async fn the_metrics_are_well_formed() {
         "gatepost_cache_age_at_hit_seconds_count{realm=\"default\",source=\"local\",cache=\"groups\"} 1",
         "gatepost_cache_age_at_hit_seconds_count{realm=\"default\",source=\"local\",cache=\"access\"} 0",
         "gatepost_cache_stale_total{realm=\"default\",source=\"local\",cache=\"accounts\"} 0",
+        "gatepost_cache_overloaded_total{realm=\"default\",source=\"local\",cache=\"accounts\"} 0",
+        "gatepost_cache_lifetime_seconds{realm=\"default\",source=\"local\",cache=\"accounts\"} 60.000000",
+        "gatepost_cache_lifetime_seconds{realm=\"default\",source=\"local\",cache=\"access\"} 30.000000",
+        "gatepost_cache_stale_limit_seconds{realm=\"default\",source=\"local\",cache=\"groups\"} 0.000000",
+        "gatepost_memo_misses_total{realm=\"default\",source=\"local\"} 1",
+        "gatepost_memo_evictions_total{realm=\"default\",source=\"local\"} 0",
+        "gatepost_memo_bound_entries{realm=\"default\",source=\"local\"} 16384",
+        "gatepost_owners_entries 1",
+        "gatepost_owners_bound_entries 262144",
     ] {
         assert!(page.lines().any(|line| line == sample), "{sample} is not in {page}");
     }
