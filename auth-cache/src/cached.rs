@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use auth_core::{
-    Access, Account, AccountSource, BoxFuture, CacheUse, Clock, Ctx, Error, ErrorKind, Fence, GroupOracle,
-    GroupSet, Login, Lookup, Member, ObjectPerms, ObjectRef, Principal, Result, SourceInfo, Step, StoredHash,
+    Access, Account, AccountSource, BoxFuture, Clock, Ctx, Error, ErrorKind, Fence, GroupOracle, GroupSet,
+    Login, Lookup, Member, ObjectPerms, ObjectRef, Principal, Result, SourceInfo, Step, StoredHash,
 };
 
 use crate::fenced::{Bump, Voiding};
@@ -70,27 +70,6 @@ impl<S: Cacheable + ?Sized> Cached<S> {
     pub fn new(inner: Arc<S>, fence: Arc<Fence>, clock: Arc<dyn Clock>, settings: &Settings) -> Self {
         let loader = Loader::new(inner.info().clone(), S::KIND, fence, clock, settings);
         Self { inner, loader }
-    }
-}
-
-impl Cached<dyn ObjectPerms> {
-    /// Asks the source about many, and keeps what it says.
-    async fn load_access(
-        &self,
-        ctx: &Ctx,
-        who: &Principal,
-        objects: &[ObjectRef],
-        mode: Option<&str>,
-    ) -> Vec<Result<Access>> {
-        let asks: Vec<Ask<'_>> = objects.iter().map(|object| Ask::Access(who, object, mode)).collect();
-        let question = (Arc::clone(&self.inner), who.clone(), objects.to_vec(), mode.map(str::to_owned));
-        let load = move |ctx: Ctx, _keys: Vec<Key>| async move {
-            let (inner, who, objects, mode) = question;
-            let answers = inner.access_many(&ctx, &who, &objects, mode.as_deref()).await;
-            answers.into_iter().map(|answer| answer.map(Answer::Access)).collect()
-        };
-        let answers = self.loader.answer_many(ctx, &asks, load).await;
-        answers.into_iter().map(|answer| answer.and_then(|answer| access(&answer))).collect()
     }
 }
 
@@ -170,6 +149,25 @@ fn load_access(
     }
 }
 
+fn load_access_many(
+    inner: &Arc<dyn ObjectPerms>,
+    who: &Principal,
+    mode: Option<&str>,
+) -> impl FnOnce(Ctx, Vec<Key>) -> BoxFuture<Vec<Result<Answer>>> + Clone + Send + use<> {
+    let (inner, who, mode) = (Arc::clone(inner), who.clone(), mode.map(str::to_owned));
+    |ctx, keys| {
+        Box::pin(async move {
+            let object = |key| match key {
+                Key::Access(_, object, _) => Some(object),
+                _ => None,
+            };
+            let objects: Vec<ObjectRef> = keys.into_iter().filter_map(object).collect();
+            let answers = inner.access_many(&ctx, &who, &objects, mode.as_deref()).await;
+            answers.into_iter().map(|answer| answer.map(Answer::Access)).collect()
+        })
+    }
+}
+
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl AccountSource for Cached<dyn AccountSource> {
@@ -215,11 +213,11 @@ impl GroupOracle for Cached<dyn GroupOracle> {
     /// there is nothing that could be kept for all groups at once.
     async fn is_member(&self, ctx: &Ctx, who: &Principal, group: &str) -> Result<Member> {
         if !self.inner.source().capabilities().lists_groups {
-            ctx.note_cache(CacheUse::Miss);
             ctx.note(|| {
                 Step::new("cache", "off: this source can't list groups").at(self.loader.source().name())
             });
-            return self.inner.is_member(ctx, who, group).await;
+            let ask = |ctx| async move { self.inner.is_member(&ctx, who, group).await };
+            return self.loader.pass_on(ctx, ask).await;
         }
         Ok(Member::of(&self.groups_of(ctx, who).await?, group))
     }
@@ -255,7 +253,8 @@ impl ObjectPerms for Cached<dyn ObjectPerms> {
         access(&self.loader.answer(ctx, &ask, || load_access(&self.inner)).await?)
     }
 
-    /// Answers what it can from memory and asks the source once for the rest.
+    /// Answers what it can from memory, joins the loads that are under way, and asks the source once for the
+    /// rest.
     async fn access_many(
         &self,
         ctx: &Ctx,
@@ -263,38 +262,10 @@ impl ObjectPerms for Cached<dyn ObjectPerms> {
         objects: &[ObjectRef],
         mode: Option<&str>,
     ) -> Vec<Result<Access>> {
-        let known: Vec<Option<Access>> =
-            objects.iter().map(|object| self.peek_access(ctx, who, object, mode)).collect();
-        let missing: Vec<ObjectRef> = objects
-            .iter()
-            .zip(&known)
-            .filter(|(_, known)| known.is_none())
-            .map(|(object, _)| object.clone())
-            .collect();
-        if missing.is_empty() {
-            return known.into_iter().flatten().map(Ok).collect();
-        }
-        let mut loaded = self.load_access(ctx, who, &missing, mode).await.into_iter();
-        // What was remembered has aged while the rest was asked for, or was invalidated. It is looked up again,
-        // and asked for if any of it is gone, rather than handed out as it was before the wait.
-        let remembered: Vec<ObjectRef> = objects
-            .iter()
-            .zip(&known)
-            .filter(|(_, known)| known.is_some())
-            .map(|(object, _)| object.clone())
-            .collect();
-        let again: Option<Vec<Access>> =
-            remembered.iter().map(|object| self.peek_access(ctx, who, object, mode)).collect();
-        let mut again = match again {
-            Some(again) => again.into_iter().map(Ok).collect(),
-            None => self.load_access(ctx, who, &remembered, mode).await,
-        }
-        .into_iter();
-        let missed = || Err(misfit());
-        known
-            .into_iter()
-            .map(|known| if known.is_some() { again.next() } else { loaded.next() }.unwrap_or_else(missed))
-            .collect()
+        let asks: Vec<Ask<'_>> = objects.iter().map(|object| Ask::Access(who, object, mode)).collect();
+        let load = load_access_many(&self.inner, who, mode);
+        let answers = self.loader.answer_many(ctx, &asks, || load_access(&self.inner), load).await;
+        answers.into_iter().map(|answer| answer.and_then(|answer| access(&answer))).collect()
     }
 
     fn peek_access(

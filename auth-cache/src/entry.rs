@@ -159,6 +159,5 @@ fn object_bytes(object: &ObjectRef) -> usize {
 }
 
 fn groups_bytes(groups: &GroupSet) -> usize {
-    // One allocation: the texts, and two bytes for the end of each, more in a set that is large.
-    if groups.is_empty() { 0 } else { ARC + groups.iter().map(|name| 2 + name.len()).sum::<usize>() }
+    groups.heap_bytes()
 }

@@ -3,30 +3,52 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
-use auth_core::{Ctx, Moment, Result};
+use auth_core::{Ctx, Error, Moment, Result};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use crate::gate::{Berth, Pass};
-use crate::loader::{Loader, judge_one};
+use crate::loader::{Loader, judge_many};
 use crate::shelf::{Before, Loaded};
 use crate::{Answer, Key};
 
-/// Of this question, begun under these generations: nobody who asks after an invalidation joins.
-pub(crate) type FlightKey = (Key, Before);
+/// What came of a load.
+#[derive(Debug, Clone)]
+pub(crate) enum Landed {
+    /// The source was asked at this moment, and this is what came of that.
+    Brought(Result<Answer>, Moment),
+    /// It was not asked: it is left alone after failures, and this is the last.
+    LeftAlone(Error),
+    /// It was not asked, or given up, by nobody's fault but ours.
+    Refused(Error),
+}
 
-pub(crate) type Landing = Option<Result<Answer>>;
+pub(crate) type Landing = Option<Landed>;
 
 /// The loads under way.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Flights {
-    open: HashMap<FlightKey, Open, foldhash::quality::RandomState>,
+    lanes: HashMap<Key, Lane, foldhash::quality::RandomState>,
     next: u64,
+    overdue: Duration,
+}
+
+/// Those of one question.
+#[derive(Debug, Default)]
+struct Lane {
+    // The newest last.
+    aloft: Vec<Open>,
+    // When the newest that has landed was put to the source: what was put before it is neither kept nor
+    // joined, also if the newer answer was not kept.
+    newest: Option<Moment>,
 }
 
 #[derive(Debug)]
 struct Open {
     number: u64,
+    // Nobody who asks after an invalidation joins.
+    before: Before,
     began: Moment,
     landing: Arc<watch::Sender<Landing>>,
 }
@@ -34,62 +56,95 @@ struct Open {
 /// One of them, as its pilot knows it.
 #[derive(Debug)]
 pub(crate) struct Flight {
-    place: FlightKey,
+    key: Key,
+    before: Before,
     number: u64,
     landing: Arc<watch::Sender<Landing>>,
 }
 
+/// A place at the landing of a load.
+#[derive(Debug, Clone)]
+pub(crate) struct Waiting {
+    pub(crate) landing: watch::Receiver<Landing>,
+    /// When somebody else's load is given up, as one whose runtime does not run.
+    pub(crate) until: Option<Moment>,
+}
+
 impl Flights {
+    /// Starts with none. One that is older than this is given up: its runtime does not run any more.
+    pub(crate) fn new(overdue: Duration) -> Self {
+        Self { lanes: HashMap::default(), next: 0, overdue }
+    }
+
     pub(crate) fn len(&self) -> usize {
-        self.open.len()
+        self.lanes.values().map(|lane| lane.aloft.len()).sum()
     }
 
     /// Returns where a load of this question will land, if one is under way that began when it may have.
     pub(crate) fn join(
         &self,
-        place: &FlightKey,
+        key: &Key,
+        before: Before,
+        now: Moment,
         accepts: impl FnOnce(Moment) -> bool,
-    ) -> Option<watch::Receiver<Landing>> {
-        let open = self.open.get(place)?;
-        accepts(open.began).then(|| open.landing.subscribe())
+    ) -> Option<Waiting> {
+        let lane = self.lanes.get(key)?;
+        let open = lane.aloft.iter().rev().find(|open| open.before == before)?;
+        let joins = lane.newest.is_none_or(|newest| newest <= open.began)
+            && now.since(open.began) <= self.overdue
+            && accepts(open.began);
+        let until = Some(open.began + self.overdue);
+        joins.then(|| Waiting { landing: open.landing.subscribe(), until })
     }
 
-    /// Opens a flight. It takes the place of an older one that a question could not join; who waits for that
-    /// still gets its answer, who comes later joins this.
-    pub(crate) fn open(&mut self, place: FlightKey, began: Moment) -> (Flight, watch::Receiver<Landing>) {
+    /// Opens a flight. Who comes later joins this; who waits for an older one still gets its answer.
+    pub(crate) fn open(&mut self, key: Key, before: Before, began: Moment) -> (Flight, Waiting) {
         self.next += 1;
         let number = self.next;
         let (landing, landed) = watch::channel(None);
         let landing = Arc::new(landing);
-        self.open.insert(place.clone(), Open { number, began, landing: Arc::clone(&landing) });
-        (Flight { place, number, landing }, landed)
+        let lane = self.lanes.entry(key.clone()).or_default();
+        let overdue = self.overdue;
+        lane.aloft.retain(|open| began.since(open.began) <= overdue);
+        lane.aloft.push(Open { number, before, began, landing: Arc::clone(&landing) });
+        (Flight { key, before, number, landing }, Waiting { landing: landed, until: None })
     }
 
-    fn close(&mut self, flight: &Flight) {
-        // A newer flight may have taken the place.
-        if self.open.get(&flight.place).is_some_and(|open| open.number == flight.number) {
-            self.open.remove(&flight.place);
+    /// Takes a flight off the list. Reports whether its answer, if it brings one, may be kept: not if it was
+    /// given up, nor if a newer one has landed.
+    fn close(&mut self, flight: &Flight, answered: Option<Moment>) -> bool {
+        let Some(lane) = self.lanes.get_mut(&flight.key) else { return false };
+        let aloft = lane.aloft.len();
+        lane.aloft.retain(|open| open.number != flight.number);
+        if lane.aloft.len() == aloft {
+            return false;
         }
+        let newest = lane.newest;
+        lane.newest = newest.max(answered);
+        if lane.aloft.is_empty() {
+            self.lanes.remove(&flight.key);
+        }
+        answered >= newest
     }
 }
 
-/// The duty to fly one flight; however it ends, the flight is off the list then.
+/// The duty to fly some flights, with one question for all; however it ends, they are off the list then.
 pub(crate) struct Seat {
     loader: Arc<Loader>,
-    flight: Flight,
+    flights: Vec<Flight>,
     _berth: Berth,
 }
 
 impl Seat {
-    pub(crate) const fn new(loader: Arc<Loader>, flight: Flight, berth: Berth) -> Self {
-        Self { loader, flight, _berth: berth }
+    pub(crate) const fn new(loader: Arc<Loader>, flights: Vec<Flight>, berth: Berth) -> Self {
+        Self { loader, flights, _berth: berth }
     }
 
     /// Waits for a turn, asks the source, and tells everybody who waits.
     pub(crate) async fn fly<L, F>(self, asker: Ctx, load: L)
     where
-        L: FnOnce(Ctx, Key) -> F + Send,
-        F: Future<Output = Result<Answer>> + Send,
+        L: FnOnce(Ctx, Vec<Key>) -> F + Send,
+        F: Future<Output = Vec<Result<Answer>>> + Send,
     {
         let turn = match self.loader.gate.try_turn() {
             Some(turn) => turn,
@@ -97,15 +152,18 @@ impl Seat {
                 // Everybody has left while this waited for its turn: spare the source the question.
                 Ok(_) if self.is_deserted() => return,
                 Ok(turn) => turn,
-                Err(error) => return self.land(Err(error), None),
+                Err(error) => {
+                    self.loader.note_overloaded(&asker, self.waiting());
+                    return self.tell(&Landed::Refused(error));
+                }
             },
         };
         // The source may have failed while this waited.
-        match self.loader.gate.admit(self.loader.shelf.clock.now()) {
+        match self.loader.admit() {
             Ok(pass) => self.fly_with(asker, turn, pass, load).await,
             Err(error) => {
-                self.loader.note_backed_off(&asker, self.flight.landing.receiver_count());
-                self.land(Err(error), None);
+                self.loader.note_backed_off(&asker, self.waiting());
+                self.tell(&Landed::LeftAlone(error));
             }
         }
     }
@@ -113,33 +171,65 @@ impl Seat {
     /// Asks the source, and tells everybody who waits.
     pub(crate) async fn fly_with<L, F>(self, asker: Ctx, turn: OwnedSemaphorePermit, pass: Pass, load: L)
     where
-        L: FnOnce(Ctx, Key) -> F + Send,
-        F: Future<Output = Result<Answer>> + Send,
+        L: FnOnce(Ctx, Vec<Key>) -> F + Send,
+        F: Future<Output = Vec<Result<Answer>>> + Send,
     {
-        let question = self.flight.place.0.clone();
-        let load = |ctx| load(ctx, question);
-        let (answer, loaded) = self.loader.ask_source(&asker, turn, pass, load, judge_one).await;
-        self.land(answer.and_then(|answer| answer), Some(loaded));
+        let questions = self.flights.iter().map(|flight| flight.key.clone()).collect();
+        let load = |ctx| load(ctx, questions);
+        let (answers, loaded) =
+            self.loader.ask_source(&asker, turn, pass, load, |answers: &Vec<_>| judge_many(answers)).await;
+        match answers {
+            Ok(answers) if answers.len() == self.flights.len() => self.land(answers, loaded),
+            Ok(_) => {
+                let miscounted = self.loader.miscounted();
+                self.tell(&Landed::Brought(Err(miscounted), loaded.at));
+            }
+            Err(error) => self.tell(&Landed::Brought(Err(error), loaded.at)),
+        }
     }
 
-    /// Keeps the answer, takes the flight off the list in the same step, and tells everybody who waits.
-    fn land(self, answer: Result<Answer>, loaded: Option<Loaded>) {
+    /// Keeps the answers, takes the flights off the list in the same step, and tells everybody who waits.
+    fn land(mut self, answers: Vec<Result<Answer>>, loaded: Loaded) {
+        let ours = std::mem::take(&mut self.flights);
         let mut flights = self.loader.flights();
-        if let (Ok(answer), Some(loaded)) = (&answer, loaded) {
-            let (key, before) = self.flight.place.clone();
-            self.loader.shelf.keep(key, answer, before, loaded);
+        for (flight, answer) in ours.iter().zip(&answers) {
+            let may_keep = flights.close(flight, answer.as_ref().ok().map(|_| loaded.at));
+            if let (Ok(answer), true) = (answer, may_keep) {
+                self.loader.shelf.keep(flight.key.clone(), answer, flight.before, loaded);
+            }
         }
-        flights.close(&self.flight);
         drop(flights);
-        self.flight.landing.send_replace(Some(answer));
+        for (flight, answer) in ours.iter().zip(answers) {
+            flight.landing.send_replace(Some(Landed::Brought(answer, loaded.at)));
+        }
+    }
+
+    /// Takes the flights off the list, and tells everybody who waits that none has brought an answer.
+    fn tell(mut self, landed: &Landed) {
+        let ours = std::mem::take(&mut self.flights);
+        let mut flights = self.loader.flights();
+        for flight in &ours {
+            flights.close(flight, None);
+        }
+        drop(flights);
+        for flight in &ours {
+            flight.landing.send_replace(Some(landed.clone()));
+        }
+    }
+
+    /// Returns how many wait.
+    fn waiting(&self) -> usize {
+        self.flights.iter().map(|flight| flight.landing.receiver_count()).sum()
     }
 
     /// Reports whether nobody waits; then nobody can join any more either.
     fn is_deserted(&self) -> bool {
         let mut flights = self.loader.flights();
-        let deserted = self.flight.landing.receiver_count() == 0;
+        let deserted = self.waiting() == 0;
         if deserted {
-            flights.close(&self.flight);
+            for flight in &self.flights {
+                flights.close(flight, None);
+            }
         }
         deserted
     }
@@ -147,6 +237,12 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.loader.flights().close(&self.flight);
+        if self.flights.is_empty() {
+            return;
+        }
+        let mut flights = self.loader.flights();
+        for flight in &self.flights {
+            flights.close(flight, None);
+        }
     }
 }

@@ -76,7 +76,8 @@ enum State {
     /// Questions pass; so many have failed since the last answer.
     Closed { failures: u32 },
     /// The source is left alone until then; the error is what it said last.
-    Open { error: Error, until: Moment, pause: Duration, probing: bool },
+    /// While one question tries it, until that is over or taken for lost.
+    Open { error: Error, until: Moment, pause: Duration, probing: Option<Moment> },
 }
 
 impl Gate {
@@ -117,8 +118,8 @@ impl Gate {
             return None;
         }
         match &*self.state() {
-            State::Open { until, probing: false, .. } => Some(until.since(now)),
-            State::Open { .. } => Some(Duration::ZERO),
+            // Once the time is over, or while one question tries the source, this is zero.
+            State::Open { until, .. } => Some(until.since(now)),
             State::Closed { .. } => None,
         }
     }
@@ -155,7 +156,7 @@ impl Gate {
             return None;
         }
         match &*self.state() {
-            State::Open { error, until, pause, probing } if *probing || now < *until => {
+            State::Open { error, until, pause, probing } if is_shut(*probing, now, *until) => {
                 Some(told(error, now, *until, *pause))
             }
             _ => None,
@@ -163,21 +164,23 @@ impl Gate {
     }
 
     /// Lets a question through to the source, or returns the error that it gets. Once the time is over, one
-    /// question passes and tries the source.
-    pub(crate) fn admit(self: &Arc<Self>, now: Moment) -> Result<Pass, Error> {
-        let mut probe = false;
+    /// question passes and tries the source. It is taken for lost if nothing is heard of it for longer than a
+    /// load may take, as where its runtime does not run any more; then another may try.
+    pub(crate) fn admit(self: &Arc<Self>, now: Moment, load_timeout: Duration) -> Result<Pass, Error> {
+        let mut probe = None;
         if !self.healthy.load(Ordering::Acquire)
             && let State::Open { error, until, pause, probing } = &mut *self.state()
         {
-            if *probing || now < *until {
+            if is_shut(*probing, now, *until) {
                 return Err(told(error, now, *until, *pause));
             }
-            (*probing, probe) = (true, true);
+            probe = Some(now + load_timeout);
+            *probing = probe;
         }
         Ok(Pass { gate: Arc::clone(self), probe })
     }
 
-    fn failed(&self, now: Moment, failure: &Error, probe: bool) {
+    fn failed(&self, now: Moment, failure: &Error, probe: Option<Moment>) {
         let Backoff { after, first, most } = self.limits.backoff;
         if after == 0 {
             return;
@@ -192,11 +195,11 @@ impl Gate {
                 first.min(most)
             }
             // What was on its way when the gate shut says nothing new.
-            State::Open { .. } if !probe => return,
+            State::Open { probing, .. } if probe.is_none() || *probing != probe => return,
             State::Open { pause, .. } => pause.saturating_mul(2).min(most),
         };
         let until = now + pause.mul_f64(1.0 - self.dice.chance() / 4.0);
-        *state = State::Open { error: failure.clone(), until, pause, probing: false };
+        *state = State::Open { error: failure.clone(), until, pause, probing: None };
         self.healthy.store(false, Ordering::Release);
     }
 
@@ -216,6 +219,11 @@ impl Default for Gate {
     fn default() -> Self {
         Self::new(Limits::default())
     }
+}
+
+/// Reports whether a source is left alone: the time is not over, or one question tries it.
+fn is_shut(probing: Option<Moment>, now: Moment, until: Moment) -> bool {
+    now < until || probing.is_some_and(|lost| now <= lost)
 }
 
 fn told(error: &Error, now: Moment, until: Moment, pause: Duration) -> Error {
@@ -249,7 +257,8 @@ impl Drop for Refreshing {
 #[derive(Debug)]
 pub(crate) struct Pass {
     gate: Arc<Gate>,
-    probe: bool,
+    // When it is taken for lost, if it is the one that tries the source.
+    probe: Option<Moment>,
 }
 
 impl Pass {
@@ -259,16 +268,17 @@ impl Pass {
             Some(error) => self.gate.failed(now, error, self.probe),
             None => self.gate.answered(),
         }
-        self.probe = false;
+        self.probe = None;
     }
 }
 
 impl Drop for Pass {
     fn drop(&mut self) {
-        if self.probe
+        if self.probe.is_some()
             && let State::Open { probing, .. } = &mut *self.gate.state()
+            && *probing == self.probe
         {
-            *probing = false;
+            *probing = None;
         }
     }
 }
@@ -279,6 +289,7 @@ mod tests {
     use auth_core::ErrorKind;
 
     const MS: Duration = Duration::from_millis(1);
+    const LOAD: Duration = Duration::from_secs(5);
 
     fn at(ms: u32) -> Moment {
         Moment::ZERO + MS * ms
@@ -293,7 +304,7 @@ mod tests {
     }
 
     fn fail(gate: &Arc<Gate>, ms: u32) {
-        gate.admit(at(ms)).unwrap().ended(at(ms), Some(&down()));
+        gate.admit(at(ms), LOAD).unwrap().ended(at(ms), Some(&down()));
     }
 
     #[test]
@@ -302,14 +313,14 @@ mod tests {
         for _ in 0..10 {
             fail(&gate, 0);
             fail(&gate, 0);
-            gate.admit(at(0)).unwrap().ended(at(0), None);
+            gate.admit(at(0), LOAD).unwrap().ended(at(0), None);
             assert!(gate.refusal(at(0)).is_none());
         }
         (0..3).for_each(|_| fail(&gate, 0));
         let told = gate.refusal(at(0)).unwrap();
         assert_eq!((told.kind(), told.message()), (ErrorKind::Unavailable, "no connection"));
         assert!(told.wait().unwrap() <= 500 * MS && told.wait().unwrap() >= 375 * MS);
-        assert!(gate.is_backing_off() && gate.admit(at(374)).is_err());
+        assert!(gate.is_backing_off() && gate.admit(at(374), LOAD).is_err());
     }
 
     #[test]
@@ -324,7 +335,7 @@ mod tests {
         ] {
             let gate = gate(1);
             for _ in 0..5 {
-                gate.admit(at(0)).unwrap().ended(at(0), Some(&Error::new(kind, "this one")));
+                gate.admit(at(0), LOAD).unwrap().ended(at(0), Some(&Error::new(kind, "this one")));
                 assert!(gate.refusal(at(0)).is_none(), "{kind}");
             }
         }
@@ -338,49 +349,64 @@ mod tests {
         for pause in [500, 1000, 2000, 4000, 5000, 5000] {
             let left = gate.left_alone(at(now)).unwrap();
             assert!(left <= pause * MS && left >= pause * 3 / 4 * MS, "{left:?} of {pause}");
-            assert!(gate.admit(at(now + pause * 3 / 4 - 1)).is_err(), "{pause}");
+            assert!(gate.admit(at(now + pause * 3 / 4 - 1), LOAD).is_err(), "{pause}");
             now += pause;
-            let probe = gate.admit(at(now)).unwrap();
+            let probe = gate.admit(at(now), LOAD).unwrap();
             assert_eq!(gate.left_alone(at(now)), Some(Duration::ZERO));
             for _ in 0..10 {
-                assert!(gate.admit(at(now)).is_err() && gate.refusal(at(now)).is_some(), "{pause}");
+                assert!(gate.admit(at(now), LOAD).is_err() && gate.refusal(at(now)).is_some(), "{pause}");
             }
             assert!(gate.refusal(at(now)).unwrap().wait().unwrap() > Duration::ZERO);
             probe.ended(at(now), Some(&down()));
         }
         now += 5000;
-        gate.admit(at(now)).unwrap().ended(at(now), None);
+        gate.admit(at(now), LOAD).unwrap().ended(at(now), None);
         assert!(!gate.is_backing_off() && gate.refusal(at(now)).is_none());
         assert_eq!(gate.left_alone(at(now)), None);
         // From the start again.
         fail(&gate, now);
-        assert!(gate.admit(at(now + 500)).is_ok());
+        assert!(gate.admit(at(now + 500), LOAD).is_ok());
     }
 
     #[test]
     fn a_question_that_is_given_up_lets_the_next_one_try() {
         let gate = gate(1);
         fail(&gate, 0);
-        drop(gate.admit(at(500)).unwrap());
-        gate.admit(at(500)).unwrap().ended(at(500), None);
-        assert!(gate.admit(at(500)).is_ok());
+        drop(gate.admit(at(500), LOAD).unwrap());
+        gate.admit(at(500), LOAD).unwrap().ended(at(500), None);
+        assert!(gate.admit(at(500), LOAD).is_ok());
+    }
+
+    #[test]
+    fn a_question_of_which_nothing_is_heard_any_more_lets_another_try() {
+        let gate = gate(1);
+        fail(&gate, 0);
+        let lost = gate.admit(at(500), LOAD).unwrap();
+        assert!(gate.admit(at(5_500), LOAD).is_err() && gate.refusal(at(5_500)).is_some());
+        assert!(gate.refusal(at(5_501)).is_none());
+        let other = gate.admit(at(5_501), LOAD).unwrap();
+        // What becomes of it after all does not end or undo the try of the other.
+        lost.ended(at(5_502), Some(&down()));
+        assert!(gate.admit(at(5_502), LOAD).is_err());
+        other.ended(at(5_503), None);
+        assert!(gate.admit(at(5_503), LOAD).is_ok());
     }
 
     #[test]
     fn what_was_on_its_way_when_the_gate_shut_does_not_double_the_time() {
         let gate = gate(1);
-        let passes: Vec<_> = (0..10).map(|_| gate.admit(at(0)).unwrap()).collect();
+        let passes: Vec<_> = (0..10).map(|_| gate.admit(at(0), LOAD).unwrap()).collect();
         for pass in passes {
             pass.ended(at(0), Some(&down()));
         }
-        assert!(gate.admit(at(500)).is_ok());
+        assert!(gate.admit(at(500), LOAD).is_ok());
     }
 
     #[test]
     fn switched_off_it_never_shuts() {
         let gate = Arc::new(Gate::new(Limits { backoff: Backoff::OFF, ..Limits::default() }));
         (0..100).for_each(|_| fail(&gate, 0));
-        assert!(gate.refusal(at(0)).is_none() && gate.admit(at(0)).is_ok());
+        assert!(gate.refusal(at(0)).is_none() && gate.admit(at(0), LOAD).is_ok());
     }
 
     #[test]

@@ -1,19 +1,20 @@
 //! The one core of every wrapper: look on the shelf, else load once for everybody who asks.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use auth_core::{CacheUse, Clock, Ctx, Error, ErrorKind, Fence, Result, SourceInfo, Step};
+use auth_core::{BoxFuture, CacheUse, Clock, Ctx, Error, ErrorKind, Fence, Moment, Result, SourceInfo, Step};
 use futures_util::FutureExt;
 use futures_util::future::{Either, select};
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::OwnedSemaphorePermit;
 
-use crate::flight::{Flights, Landing, Seat};
-use crate::gate::{Gate, Pass};
+use crate::flight::{Flights, Landed, Seat, Waiting};
+use crate::gate::{Berth, Gate, Pass};
 use crate::settings::Settings;
 use crate::shelf::{Before, Hit, Loaded, Missed, Shelf};
 use crate::stats::{CacheStats, Ended, Report};
@@ -45,7 +46,8 @@ impl Loader {
             shelf: Shelf::new(fence, clock, settings),
             gate: Arc::clone(&settings.gate),
             load_timeout: settings.load_timeout,
-            flights: Mutex::default(),
+            // A load may wait for its turn that long, and then take that long.
+            flights: Mutex::new(Flights::new(settings.load_timeout.saturating_mul(5) / 2)),
         })
     }
 
@@ -102,21 +104,28 @@ impl Loader {
         self: &Arc<Self>,
         ctx: &Ctx,
         ask: &Ask<'_>,
-        make: impl FnOnce() -> L + Send,
+        make: impl Fn() -> L + Send + Sync,
     ) -> Result<Answer>
     where
         L: FnOnce(Ctx, Key) -> F + Send + 'static,
         F: Future<Output = Result<Answer>> + Send + 'static,
     {
-        let failure = match self.find_or_board(ctx, ask, make)? {
+        let (waiting, asked) = match self.find_or_board(ctx, ask, &make, None)? {
             Boarded::Found(answer) => return Ok(answer),
-            Boarded::Flight(landing) => match self.land(ctx, landing).await? {
-                Ok(answer) => return Ok(answer),
-                Err(failure) => failure,
-            },
-            Boarded::Refused(failure) => failure,
+            Boarded::Flight(waiting, asked) => (waiting, asked),
+            Boarded::LeftAlone(failure) => return self.stand_in(ctx, ask, failure),
         };
-        self.stand_in(ctx, ask, failure)
+        let mut landed = self.land(ctx, waiting).await?;
+        if self.is_outdated(&landed, asked) {
+            // It joined a load that took longer than its answer lives: once more, and now one that has begun
+            // since it asked.
+            landed = match self.find_or_board(ctx, ask, &make, Some(asked))? {
+                Boarded::Found(answer) => return Ok(answer),
+                Boarded::Flight(waiting, _) => self.land(ctx, waiting).await?,
+                Boarded::LeftAlone(failure) => Landed::LeftAlone(failure),
+            };
+        }
+        self.settle(ctx, ask, landed)
     }
 
     #[inline]
@@ -132,27 +141,32 @@ impl Loader {
         hit.answer
     }
 
+    /// Looks on the shelf, else joins a load or begins one. With `since`, this is the second time: the question
+    /// is counted already, and joins only what has begun since then.
     fn find_or_board<L, F>(
         self: &Arc<Self>,
         ctx: &Ctx,
         ask: &Ask<'_>,
-        make: impl FnOnce() -> L,
+        make: impl Fn() -> L,
+        since: Option<Moment>,
     ) -> Result<Boarded>
     where
         L: FnOnce(Ctx, Key) -> F + Send + 'static,
         F: Future<Output = Result<Answer>> + Send + 'static,
     {
+        let again = since.is_some();
         let missed = match self.shelf.find(ctx, ask) {
+            Ok(hit) if again => return Ok(Boarded::Found(hit.answer)),
             Ok(hit) => return Ok(Boarded::Found(self.serve(ctx, ask, hit, make))),
             Err(missed) => missed,
         };
+        let note_miss = || {
+            if !again {
+                self.note_miss(ctx, missed);
+            }
+        };
         let now = self.shelf.clock.now();
-        if ctx.deadline().is_some_and(|deadline| deadline <= now) {
-            self.note_miss(ctx, missed);
-            return Err(self.late());
-        }
-        let runtime = Handle::try_current()
-            .map_err(|_| self.fault(ErrorKind::Internal, "a cache was asked outside of a tokio runtime"))?;
+        let runtime = self.runtime(ctx, now).inspect_err(|_| note_miss())?;
         let key = ask.to_key();
 
         let mut flights = self.flights();
@@ -161,38 +175,90 @@ impl Loader {
         // A flight may have landed since; it was put on the shelf under this lock.
         if let Ok(hit) = self.shelf.find(ctx, ask) {
             drop(flights);
-            return Ok(Boarded::Found(self.serve(ctx, ask, hit, make)));
+            let answer = if again { hit.answer } else { self.serve(ctx, ask, hit, make) };
+            return Ok(Boarded::Found(answer));
         }
-        let place = (key, before);
-        if let Some(landing) = flights.join(&place, |began| ctx.freshness().accepts(now.since(began))) {
+        if let Some(waiting) = flights.join(&key, before, now, |began| joins(ctx, now, since, began)) {
             drop(flights);
-            self.note_miss(ctx, missed);
-            self.shelf.counters.coalesced();
-            ctx.note(|| {
-                Step::new("cache", format_args!("{}: joined a load", self.kind)).at(self.source.name())
-            });
-            return Ok(Boarded::Flight(landing));
+            note_miss();
+            if !again {
+                self.note_joined(ctx);
+            }
+            return Ok(Boarded::Flight(waiting, now));
         }
-        if let Some(refusal) = self.gate.refusal(now) {
-            drop(flights);
-            self.note_miss(ctx, missed);
-            self.note_backed_off(ctx, 1);
-            return Ok(Boarded::Refused(refusal));
-        }
-        let Some(berth) = self.gate.board() else {
-            drop(flights);
-            self.note_miss(ctx, missed);
-            return Ok(Boarded::Refused(self.overloaded()));
+        let berth = match self.board(now) {
+            Ok(berth) => berth,
+            Err(refused) => {
+                drop(flights);
+                note_miss();
+                return self.note_refused(ctx, refused, 1).map(Boarded::LeftAlone);
+            }
         };
-        let (flight, landing) = flights.open(place, now);
+        let (flight, waiting) = flights.open(key, before, now);
         drop(flights);
         // Whether it ends, panics or is dropped with the runtime: the seat takes the flight off the list.
-        let seat = Seat::new(Arc::clone(self), flight, berth);
+        let seat = Seat::new(Arc::clone(self), vec![flight], berth);
 
-        self.note_miss(ctx, missed);
-        let (asker, load) = (ctx.clone(), make());
+        note_miss();
+        let (asker, load) = (ctx.clone(), alone(make()));
         runtime.spawn(async move { seat.fly(asker, load).await });
-        Ok(Boarded::Flight(landing))
+        Ok(Boarded::Flight(waiting, now))
+    }
+
+    /// Returns the runtime for a load, if the asker has time left.
+    fn runtime(&self, ctx: &Ctx, now: Moment) -> Result<Handle> {
+        if ctx.deadline().is_some_and(|deadline| deadline <= now) {
+            return Err(self.late());
+        }
+        Handle::try_current()
+            .map_err(|_| self.fault(ErrorKind::Internal, "a cache was asked outside of a tokio runtime"))
+    }
+
+    /// Takes a place among the questions, if the source is not left alone.
+    fn board(&self, now: Moment) -> std::result::Result<Berth, Refused> {
+        if let Some(failure) = self.gate.refusal(now) {
+            return Err(Refused::LeftAlone(failure));
+        }
+        self.gate.board().ok_or(Refused::Full)
+    }
+
+    /// Lets a question through to the source, or returns the error that it gets.
+    pub(crate) fn admit(&self) -> Result<Pass> {
+        self.gate.admit(self.shelf.clock.now(), self.load_timeout)
+    }
+
+    /// Notes that questions are not put to the source. Returns the failure after which it is left alone; a full
+    /// queue is an error.
+    fn note_refused(&self, ctx: &Ctx, refused: Refused, questions: usize) -> Result<Error> {
+        match refused {
+            Refused::LeftAlone(failure) => {
+                self.note_backed_off(ctx, questions);
+                Ok(failure)
+            }
+            Refused::Full => {
+                self.note_overloaded(ctx, questions);
+                Err(self.overloaded())
+            }
+        }
+    }
+
+    /// Reports whether a load that was put before this moment has brought an answer that is older than it may
+    /// get in memory.
+    fn is_outdated(&self, landed: &Landed, asked: Moment) -> bool {
+        match landed {
+            Landed::Brought(Ok(answer), at) => *at < asked && self.shelf.outlives(answer, *at),
+            _ => false,
+        }
+    }
+
+    /// Makes of what came of a load what the asker is told. For what the source said an older answer may stand
+    /// in, for what we refuse none does: the source may be well.
+    fn settle(&self, ctx: &Ctx, ask: &Ask<'_>, landed: Landed) -> Result<Answer> {
+        match landed {
+            Landed::Brought(Ok(answer), _) => Ok(answer),
+            Landed::Brought(Err(failure), _) | Landed::LeftAlone(failure) => self.stand_in(ctx, ask, failure),
+            Landed::Refused(failure) => Err(failure),
+        }
     }
 
     /// Loads what is in use again before it ends, if the source has time for that. Nobody waits, nor for a
@@ -208,19 +274,19 @@ impl Loader {
         let now = self.shelf.clock.now();
         // What hangs on the gate is let go before the lock is: in the other order than it was taken.
         let Some((turn, refreshing)) = self.gate.try_refresh() else { return };
-        let (Some(berth), Ok(pass)) = (self.gate.board(), self.gate.admit(now)) else { return };
+        let (Some(berth), Ok(pass)) = (self.gate.board(), self.admit()) else { return };
         let Some(before) = self.shelf.claim_refresh(ctx, ask) else { return };
-        let place = (ask.to_key(), before);
-        if flights.join(&place, |_| true).is_some() {
+        let key = ask.to_key();
+        if flights.join(&key, before, now, |_| true).is_some() {
             return;
         }
-        let (flight, _nobody_waits) = flights.open(place, now);
+        let (flight, _nobody_waits) = flights.open(key, before, now);
         drop(flights);
-        let seat = Seat::new(Arc::clone(self), flight, berth);
+        let seat = Seat::new(Arc::clone(self), vec![flight], berth);
 
         self.shelf.counters.refresh();
         ctx.note(|| Step::new("cache", format_args!("{}: refreshing", self.kind)).at(self.source.name()));
-        let load = make();
+        let load = alone(make());
         runtime.spawn(async move {
             let _refreshing = refreshing;
             // Not the asker's context: the asker has the answer, and may have shown what it recorded.
@@ -228,90 +294,233 @@ impl Loader {
         });
     }
 
-    /// Puts a question to the source that is not shared, and keeps what it brings, also if the caller
-    /// leaves. The answers belong to the questions in their order.
-    pub(crate) async fn answer_many<L, F>(
+    /// Answers many questions: what it can from memory, and for the rest joins the loads that are under way and
+    /// puts one question for what nobody is loading. `make` makes the load of one, for a refresh. The answers
+    /// belong to the questions in their order.
+    pub(crate) async fn answer_many<L, F, M, G>(
         self: &Arc<Self>,
         ctx: &Ctx,
         asks: &[Ask<'_>],
-        load: L,
+        make: impl Fn() -> L + Send + Sync,
+        load: M,
     ) -> Vec<Result<Answer>>
     where
-        L: FnOnce(Ctx, Vec<Key>) -> F + Send + 'static,
-        F: Future<Output = Vec<Result<Answer>>> + Send + 'static,
+        L: FnOnce(Ctx, Key) -> F + Send + 'static,
+        F: Future<Output = Result<Answer>> + Send + 'static,
+        M: FnOnce(Ctx, Vec<Key>) -> G + Clone + Send + 'static,
+        G: Future<Output = Vec<Result<Answer>>> + Send + 'static,
     {
-        let all = |error: Error| asks.iter().map(|_| Err(error.clone())).collect();
-        let failed = match self.load_many(ctx, asks, load).await {
-            Ok(Ok(answers)) => answers,
-            Ok(Err(failure)) => all(failure),
-            Err(late) => return all(late),
+        let hits: std::result::Result<Vec<Hit>, Missed> =
+            asks.iter().map(|ask| self.shelf.find(ctx, ask)).collect();
+        if let Ok(hits) = hits {
+            let pairs = asks.iter().zip(hits);
+            return pairs.map(|(ask, hit)| Ok(self.serve(ctx, ask, hit, &make))).collect();
+        }
+        let asked = self.shelf.clock.now();
+        let boarded = self.board_many(ctx, asks, load.clone(), None);
+        let mut landed = self.land_many(ctx, boarded).await;
+        // What was remembered has aged while the rest was asked for, or was invalidated: it is looked up again,
+        // rather than handed out as it was before the wait. And what somebody else had asked for may be too
+        // old by now. If any of it is gone, all of it is asked for, so that no more has to wait.
+        let hits: std::result::Result<Vec<Option<Hit>>, Missed> = asks
+            .iter()
+            .zip(&landed)
+            .map(|(ask, landed)| landed.is_none().then(|| self.shelf.find(ctx, ask)).transpose())
+            .collect();
+        let outdated = landed.iter().flatten().flatten().any(|landed| self.is_outdated(landed, asked));
+        match hits {
+            Ok(hits) if !outdated => {
+                let each = asks.iter().zip(landed).zip(hits);
+                return each
+                    .map(|((ask, landed), hit)| match (landed, hit) {
+                        (Some(landed), _) => self.settle(ctx, ask, landed?),
+                        (None, Some(hit)) => Ok(self.serve(ctx, ask, hit, &make)),
+                        (None, None) => Err(self.miscounted()),
+                    })
+                    .collect();
+            }
+            _ => {}
+        }
+        let older = |landed: &Option<Result<Landed>>| match landed {
+            None => true,
+            Some(Ok(Landed::Brought(Ok(_), at))) => *at < asked,
+            Some(_) => false,
         };
-        let answers = failed.into_iter().zip(asks);
-        answers.map(|(answer, ask)| answer.or_else(|failure| self.stand_in(ctx, ask, failure))).collect()
+        let places: Vec<usize> =
+            landed.iter().enumerate().filter(|(_, landed)| older(landed)).map(|(place, _)| place).collect();
+        for place in &places {
+            // The others are counted.
+            if let (Some(ask), Some(None)) = (asks.get(*place), landed.get(*place)) {
+                self.note_miss(ctx, self.shelf.find(ctx, ask).err().unwrap_or(Missed::Nothing));
+            }
+        }
+        let again: Vec<Ask<'_>> = places.iter().filter_map(|place| asks.get(*place).copied()).collect();
+        let boarded = self.board_many(ctx, &again, load, Some(asked));
+        for (place, newer) in places.into_iter().zip(self.land_many(ctx, boarded).await) {
+            if let Some(landed) = landed.get_mut(place) {
+                *landed = newer;
+            }
+        }
+        let each = asks.iter().zip(landed);
+        each.map(|(ask, landed)| self.settle(ctx, ask, landed.unwrap_or_else(|| Err(self.miscounted()))?))
+            .collect()
     }
 
-    /// The outer error is the asker's own deadline.
-    async fn load_many<L, F>(
+    /// Joins loads, or begins one for all that nobody is loading. Without `since`, what is on the shelf is left
+    /// out; with it, nothing is, this is the second time, and only what has begun since then is joined.
+    fn board_many<M, G>(
         self: &Arc<Self>,
         ctx: &Ctx,
         asks: &[Ask<'_>],
-        load: L,
-    ) -> Result<Result<Vec<Result<Answer>>>>
+        load: M,
+        since: Option<Moment>,
+    ) -> Vec<Option<Result<Boarded>>>
     where
-        L: FnOnce(Ctx, Vec<Key>) -> F + Send + 'static,
-        F: Future<Output = Vec<Result<Answer>>> + Send + 'static,
+        M: FnOnce(Ctx, Vec<Key>) -> G + Send + 'static,
+        G: Future<Output = Vec<Result<Answer>>> + Send + 'static,
     {
-        for _ in asks {
-            self.note_miss(ctx, Missed::Nothing);
+        let again = since.is_some();
+        let now = self.shelf.clock.now();
+        let runtime = self.runtime(ctx, now);
+        let mut boarded = Vec::with_capacity(asks.len());
+        let mut misses = Vec::new();
+        // Those that nobody is loading, in their order, each once: the generations, and where they stand.
+        let mut ours: Vec<(Key, Before, Vec<usize>)> = Vec::new();
+        let mut known: HashMap<Key, usize> = HashMap::new();
+
+        let mut flights = self.flights();
+        for ask in asks {
+            let before = self.shelf.before(ask);
+            if !again {
+                match self.shelf.find(ctx, ask) {
+                    Ok(_) => {
+                        boarded.push(None);
+                        continue;
+                    }
+                    Err(missed) => misses.push(missed),
+                }
+            }
+            if let Err(error) = &runtime {
+                boarded.push(Some(Err(error.clone())));
+                continue;
+            }
+            let key = ask.to_key();
+            let joined = flights.join(&key, before, now, |began| joins(ctx, now, since, began));
+            if joined.is_none() {
+                let place = *known.entry(key.clone()).or_insert(ours.len());
+                match ours.get_mut(place) {
+                    Some((_, _, places)) => places.push(boarded.len()),
+                    None => ours.push((key, before, vec![boarded.len()])),
+                }
+            }
+            boarded.push(joined.map(|waiting| Ok(Boarded::Flight(waiting, now))));
         }
+        let joined = boarded.iter().filter(|one| matches!(one, Some(Ok(_)))).count();
+        let mut refused = None;
+        let mut seat = None;
+        if !ours.is_empty() {
+            match self.board(now) {
+                Ok(berth) => {
+                    let mut opened = Vec::with_capacity(ours.len());
+                    for (key, before, places) in ours {
+                        let (flight, waiting) = flights.open(key, before, now);
+                        opened.push(flight);
+                        for place in places {
+                            if let Some(one) = boarded.get_mut(place) {
+                                *one = Some(Ok(Boarded::Flight(waiting.clone(), now)));
+                            }
+                        }
+                    }
+                    seat = Some((opened, berth));
+                }
+                Err(why) => refused = Some((why, ours)),
+            }
+        }
+        drop(flights);
+
+        for missed in misses {
+            self.note_miss(ctx, missed);
+        }
+        if !again {
+            (0..joined).for_each(|_| self.note_joined(ctx));
+        }
+        if let Some((why, ours)) = refused {
+            let places: Vec<usize> = ours.into_iter().flat_map(|(_, _, places)| places).collect();
+            let told = self.note_refused(ctx, why, places.len());
+            for place in places {
+                if let Some(one) = boarded.get_mut(place) {
+                    *one = Some(told.clone().map(Boarded::LeftAlone));
+                }
+            }
+        }
+        if let (Some((opened, berth)), Ok(runtime)) = (seat, runtime) {
+            let seat = Seat::new(Arc::clone(self), opened, berth);
+            let asker = ctx.clone();
+            runtime.spawn(async move { seat.fly(asker, load).await });
+        }
+        boarded
+    }
+
+    /// Waits for all. Nothing is said of what is to be found on the shelf.
+    async fn land_many(
+        &self,
+        ctx: &Ctx,
+        boarded: Vec<Option<Result<Boarded>>>,
+    ) -> Vec<Option<Result<Landed>>> {
+        let mut landed = Vec::with_capacity(boarded.len());
+        for one in boarded {
+            landed.push(match one {
+                None | Some(Ok(Boarded::Found(_))) => None,
+                Some(Ok(Boarded::Flight(waiting, _))) => Some(self.land(ctx, waiting).await),
+                Some(Ok(Boarded::LeftAlone(failure))) => Some(Ok(Landed::LeftAlone(failure))),
+                Some(Err(error)) => Some(Err(error)),
+            });
+        }
+        landed
+    }
+
+    /// Puts a question to the source that nobody shares and whose answer is not kept, as any other load: in
+    /// its turn, bounded in time, guarded against panics, and not while the source is left alone.
+    pub(crate) async fn pass_on<T, F>(&self, ctx: &Ctx, load: impl FnOnce(Ctx) -> F + Send) -> Result<T>
+    where
+        T: Send,
+        F: Future<Output = Result<T>> + Send,
+    {
+        self.note_miss(ctx, Missed::Nothing);
         let now = self.shelf.clock.now();
         if ctx.deadline().is_some_and(|deadline| deadline <= now) {
             return Err(self.late());
         }
-        let runtime = Handle::try_current()
-            .map_err(|_| self.fault(ErrorKind::Internal, "a cache was asked outside of a tokio runtime"))?;
-        if let Some(refusal) = self.gate.refusal(now) {
-            self.note_backed_off(ctx, asks.len());
-            return Ok(Err(refusal));
-        }
-        let Some(berth) = self.gate.board() else { return Ok(Err(self.overloaded())) };
-        let places: Vec<(Key, Before)> =
-            asks.iter().map(|ask| (ask.to_key(), self.shelf.before(ask))).collect();
-        let (this, asker) = (Arc::clone(self), ctx.clone());
-        let task = runtime.spawn(async move {
-            let _berth = berth;
-            let turn = this.turn().await?;
-            let pass = this.gate.admit(this.shelf.clock.now()).inspect_err(|_| {
-                this.note_backed_off(&asker, places.len());
-            })?;
-            let questions = places.iter().map(|(key, _)| key.clone()).collect();
-            let load = |ctx| load(ctx, questions);
-            let (answers, loaded) =
-                this.ask_source(&asker, turn, pass, load, |answers: &Vec<_>| judge_many(answers)).await;
-            let answers = answers?;
-            if answers.len() != places.len() {
-                return Err(
-                    this.fault(ErrorKind::Internal, "the source answered another number of questions")
-                );
-            }
-            let _kept_alone = this.flights();
-            for ((key, before), answer) in places.into_iter().zip(&answers) {
-                if let Ok(answer) = answer {
-                    this.shelf.keep(key, answer, before, loaded);
-                }
-            }
-            Ok(answers)
-        });
-        let task = task.map(|ended| ended.unwrap_or_else(|_| Err(self.dropped())));
-        self.by_deadline(ctx, task).await
+        let _berth = match self.board(now) {
+            Ok(berth) => berth,
+            Err(refused) => return Err(self.note_refused(ctx, refused, 1)?),
+        };
+        let asked = async {
+            let turn = match self.gate.try_turn() {
+                Some(turn) => turn,
+                None => self.turn().await.inspect_err(|_| self.note_overloaded(ctx, 1))?,
+            };
+            let pass = self.admit().inspect_err(|_| self.note_backed_off(ctx, 1))?;
+            let (answer, _) = self.ask_source(ctx, turn, pass, load, judge_one).await;
+            answer.and_then(|answer| answer)
+        };
+        self.by_deadline(ctx, asked).await?
     }
 
     /// Waits for a flight. The outer error is the asker's own deadline.
-    async fn land(&self, ctx: &Ctx, mut landing: watch::Receiver<Landing>) -> Result<Result<Answer>> {
+    async fn land(&self, ctx: &Ctx, waiting: Waiting) -> Result<Landed> {
+        let Waiting { mut landing, until } = waiting;
         let landed = async move {
             match landing.wait_for(Option::is_some).await {
-                Ok(landed) => landed.clone().unwrap_or_else(|| Err(self.dropped())),
-                Err(_) => Err(self.dropped()),
+                Ok(landed) => landed.clone().unwrap_or_else(|| Landed::Refused(self.dropped())),
+                Err(_) => Landed::Refused(self.dropped()),
+            }
+        };
+        let Some(until) = until else { return self.by_deadline(ctx, landed).await };
+        let landed = async move {
+            match select(pin!(landed), self.shelf.clock.sleep_until(until)).await {
+                Either::Left((landed, _)) => landed,
+                Either::Right(((), _)) => Landed::Refused(self.dropped()),
             }
         };
         self.by_deadline(ctx, landed).await
@@ -330,7 +539,18 @@ impl Loader {
         if !failure.kind().is_temporary() {
             return Err(failure);
         }
-        let Some((answer, age)) = self.shelf.find_stale(ctx, ask) else { return Err(failure) };
+        let (answer, age) = match self.shelf.find_stale(ctx, ask) {
+            Ok(stale) => stale,
+            Err(too_old) => {
+                if let Some(age) = too_old {
+                    ctx.note(|| {
+                        let outcome = format_args!("{}: the old answer is too old to stand in", self.kind);
+                        Step::new("cache", outcome).at(self.source.name()).aged(Duration::from_nanos(age))
+                    });
+                }
+                return Err(failure);
+            }
+        };
         self.shelf.counters.stale(age);
         ctx.note_cache(CacheUse::Stale);
         ctx.note(|| {
@@ -439,6 +659,20 @@ impl Loader {
         });
     }
 
+    fn note_joined(&self, ctx: &Ctx) {
+        self.shelf.counters.coalesced();
+        ctx.note(|| Step::new("cache", format_args!("{}: joined a load", self.kind)).at(self.source.name()));
+    }
+
+    /// Notes that questions are refused, since too many wait.
+    pub(crate) fn note_overloaded(&self, ctx: &Ctx, questions: usize) {
+        self.shelf.counters.overloaded(u64::try_from(questions).unwrap_or(u64::MAX));
+        ctx.note(|| {
+            let outcome = format_args!("{}: refused, since too many questions wait", self.kind);
+            Step::new("cache", outcome).at(self.source.name())
+        });
+    }
+
     fn fault(&self, kind: ErrorKind, message: &'static str) -> Error {
         Error::new(kind, message).at(Arc::clone(self.source.name()))
     }
@@ -451,6 +685,10 @@ impl Loader {
         self.fault(ErrorKind::Overloaded, "too many questions wait for this source")
     }
 
+    pub(crate) fn miscounted(&self) -> Error {
+        self.fault(ErrorKind::Internal, "the source answered another number of questions")
+    }
+
     fn dropped(&self) -> Error {
         self.fault(ErrorKind::Unavailable, "the load was given up with its runtime")
     }
@@ -458,8 +696,39 @@ impl Loader {
 
 enum Boarded {
     Found(Answer),
-    Flight(watch::Receiver<Landing>),
-    Refused(Error),
+    /// And when it boarded.
+    Flight(Waiting, Moment),
+    /// The source is left alone; this is what it said last.
+    LeftAlone(Error),
+}
+
+/// Why a question is not put to the source.
+enum Refused {
+    /// The source has failed, and is left alone.
+    LeftAlone(Error),
+    /// Too many wait.
+    Full,
+}
+
+/// Reports whether a question may join a load that began then.
+fn joins(ctx: &Ctx, now: Moment, since: Option<Moment>, began: Moment) -> bool {
+    since.map_or_else(|| ctx.freshness().accepts(now.since(began)), |since| began >= since)
+}
+
+/// Makes of the load of one what loads many, to be asked for one.
+fn alone<L, F>(load: L) -> impl FnOnce(Ctx, Vec<Key>) -> BoxFuture<Vec<Result<Answer>>> + Send
+where
+    L: FnOnce(Ctx, Key) -> F + Send + 'static,
+    F: Future<Output = Result<Answer>> + Send + 'static,
+{
+    |ctx, keys| {
+        Box::pin(async move {
+            match keys.into_iter().next() {
+                Some(key) => vec![load(ctx, key).await],
+                None => Vec::new(),
+            }
+        })
+    }
 }
 
 /// What an answer says about its source.
@@ -470,12 +739,12 @@ pub(crate) struct Judged<'a> {
     pub(crate) fault: Option<&'a Error>,
 }
 
-pub(crate) fn judge_one(answer: &Result<Answer>) -> Judged<'_> {
+fn judge_one<T>(answer: &Result<T>) -> Judged<'_> {
     Judged { failed: answer.is_err(), fault: answer.as_ref().err() }
 }
 
 /// One answer among many shows that the source is there.
-fn judge_many(answers: &[Result<Answer>]) -> Judged<'_> {
+pub(crate) fn judge_many(answers: &[Result<Answer>]) -> Judged<'_> {
     let passing = |answer: &Result<Answer>| answer.as_ref().is_err_and(|error| error.kind().is_temporary());
     let fault = if answers.iter().all(passing) { answers.last() } else { None };
     Judged {

@@ -43,7 +43,7 @@ impl OwnerTable {
 impl Owners for OwnerTable {
     fn owner(&self, login: &Login) -> Option<Arc<str>> {
         let (source, since) = self.owners.get(login)?;
-        (self.clock.now().since(since) < LIFE).then_some(source)
+        (self.clock.coarse().since(since) < LIFE).then_some(source)
     }
 
     fn remember(&self, login: &Login, source: &Arc<str>) {

@@ -133,7 +133,7 @@ impl Shelf {
     }
 
     /// Looks for an entry that is still good for this question, and reads off it what is wanted.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn read<R>(
         &self,
         ctx: &Ctx,
@@ -219,21 +219,27 @@ impl Shelf {
         self.fence.settled().wrapping_add(self.lifetimes.changes())
     }
 
-    /// Looks for an answer past its lifetime that may stand in for a source that has failed, and its age.
-    pub(crate) fn find_stale(&self, ctx: &Ctx, ask: &Ask<'_>) -> Option<(Answer, u64)> {
+    /// Looks for an answer past its lifetime that may stand in for a source that has failed, and its age. The
+    /// error is the age of one that is too old for that, if there is one.
+    pub(crate) fn find_stale(&self, ctx: &Ctx, ask: &Ask<'_>) -> Result<(Answer, u64), Option<u64>> {
         let freshness = ctx.freshness();
         if self.stale_if_error == 0 || freshness == Freshness::Fresh {
-            return None;
+            return Err(None);
         }
         // "Nobody" never stands in: a chain would take the failure of one source for leave to ask the next.
-        let entry = self.positive.get(ask)?;
+        let entry = self.positive.get(ask).ok_or(None)?;
         if matches!(entry.answer, Answer::Token(_)) || self.current(ask, &entry.answer) != Some(entry.stamp) {
-            return None;
+            return Err(None);
         }
         let age = self.clock.now().as_nanos().saturating_sub(entry.loaded.as_nanos());
         let most = self.lifetimes.nanos_of_entry(&entry).saturating_add(self.stale_if_error);
         let good = age < most && !self.has_ended(&entry, age) && freshness.accepts(Duration::from_nanos(age));
-        good.then_some((entry.answer, age))
+        if good { Ok((entry.answer, age)) } else { Err(Some(age)) }
+    }
+
+    /// Reports whether an answer to a question that was put then is older by now than it may get in memory.
+    pub(crate) fn outlives(&self, answer: &Answer, at: Moment) -> bool {
+        self.clock.now().since(at) > self.lifetimes.of(answer)
     }
 
     /// Reports whether an entry of this age is past an end of its own.

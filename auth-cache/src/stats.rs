@@ -21,10 +21,14 @@ pub struct CacheStats {
     pub stale: u64,
     /// Questions that memory could not answer, the stale ones among them.
     pub misses: u64,
-    /// Those of the misses that shared a load which somebody else had begun.
+    /// Those of the misses that shared a load which was under way.
     pub coalesced: u64,
-    /// Those of the misses that got an error at once, since the source is left alone after failures.
+    /// Those of the misses that were not put to the source, since it is left alone after failures: answered by
+    /// an error or by an old answer.
     pub backed_off: u64,
+    /// Those of the misses that were refused, since too many questions wait for the source, or got no turn in
+    /// time.
+    pub overloaded: u64,
     /// Questions put to the source.
     pub loads: u64,
     /// Those of the loads that nobody waited for: to have a new answer before the old one ends.
@@ -169,6 +173,7 @@ struct Stripe {
     misses: AtomicU64,
     coalesced: AtomicU64,
     backed_off: AtomicU64,
+    overloaded: AtomicU64,
     loads: AtomicU64,
     refreshes: AtomicU64,
     load_errors: AtomicU64,
@@ -282,6 +287,10 @@ impl Counters {
         add(&self.mine().backed_off, questions);
     }
 
+    pub(crate) fn overloaded(&self, questions: u64) {
+        add(&self.mine().overloaded, questions);
+    }
+
     pub(crate) fn refresh(&self) {
         add(&self.mine().refreshes, 1);
     }
@@ -320,6 +329,7 @@ impl Counters {
             misses: sum(|s| &s.misses),
             coalesced: sum(|s| &s.coalesced),
             backed_off: sum(|s| &s.backed_off),
+            overloaded: sum(|s| &s.overloaded),
             loads: sum(|s| &s.loads),
             refreshes: sum(|s| &s.refreshes),
             load_errors: sum(|s| &s.load_errors),

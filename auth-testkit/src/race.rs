@@ -76,7 +76,8 @@ impl Race {
     /// Runs schedules, each over a cache of its own that `build` makes.
     ///
     /// # Errors
-    /// The first broken promise, with its schedule made as short as can be.
+    /// The first broken promise, with its schedule made as short as can be. [`Rule::Few`] if it can't find as many
+    /// distinct schedules as it is to run.
     ///
     /// # Panics
     /// If no runtime can be made.
@@ -104,6 +105,10 @@ impl Race {
             played.steps.hash(&mut hasher);
             report.distinct += u64::from(seen.insert(hasher.finish()));
             report.add(&played.report);
+        }
+        if report.distinct < self.schedules {
+            let what = format!("{} of {}", report.distinct, self.schedules);
+            return Err(Box::new(violation((Rule::Few, what), self.seed, report.schedules, vec![], vec![])));
         }
         // Two names on one stripe of a fence cost a miss: a few are allowed.
         if report.hits_missed > 5 && report.hits_missed * 100 > report.hits_expected {

@@ -65,11 +65,14 @@ pub(crate) fn pick<T: Copy>(setup: &Setup, digit: u32, from: &[T]) -> T {
     from[usize::try_from(shifted % from.len() as u64).unwrap()]
 }
 
+/// How many entries tables keep in a run, and whether that is so few that they forget.
+pub(crate) const SIZES: [(usize, bool); 6] =
+    [(0, true), (1, true), (2, true), (1_024, false), (1_024, false), (1_024, false)];
+
 /// Varies what an operator may set. Reports whether the tables are so small that they forget; none for the
 /// kind without tables.
-pub(crate) fn settings(kind: &Kind, setup: &Setup) -> Option<(Settings, bool)> {
-    let (size, forgets) =
-        pick(setup, 0, &[(0, true), (1, true), (2, true), (1_024, false), (1_024, false), (1_024, false)]);
+pub(crate) fn settings(kind: &Kind, setup: &Setup, sizes: &[(usize, bool)]) -> Option<(Settings, bool)> {
+    let (size, forgets) = pick(setup, 0, sizes);
     let ttl = setup.ttl();
     let ttls = Ttls {
         account: ttl,

@@ -116,6 +116,8 @@ pub enum Rule {
     Forgotten,
     /// An answer is flagged as stale only where that is allowed.
     Stale,
+    /// As many different schedules are run as were asked for.
+    Few,
 }
 
 impl Rule {
@@ -130,6 +132,7 @@ impl Rule {
             Self::Ends => "a reader was left without an answer",
             Self::Forgotten => "an invalidation voided somebody else's entries",
             Self::Stale => "an answer was flagged as stale where that is not allowed",
+            Self::Few => "there are fewer different schedules than were asked for",
         }
     }
 }

@@ -26,6 +26,8 @@ pub(super) struct Heard {
     pub(super) said: Said,
     pub(super) began: u64,
     pub(super) at: Moment,
+    /// When it was told.
+    pub(super) told: Moment,
     pub(super) freshness: Freshness,
     pub(super) stale: bool,
 }
@@ -61,7 +63,8 @@ impl Facts<'_> {
             return broken(Rule::Fresh);
         }
         let life = if stale { self.ttl + self.stale } else { self.ttl };
-        loads.retain(|load| load.ended >= began || at.since(load.at) <= life);
+        // Its own question, or one put since it asked, may take as long as it will.
+        loads.retain(|load| load.asked >= began || heard.told.since(load.at) <= life);
         if loads.is_empty() {
             return broken(Rule::TooOld);
         }

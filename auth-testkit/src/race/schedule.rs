@@ -25,8 +25,8 @@ pub(super) struct Schedule {
     invalidated: Vec<(u64, Scope)>,
     // When the source last failed, or was given up.
     trouble: Option<Moment>,
-    // It has answered since.
-    mended: bool,
+    // When it first answered since.
+    mended: Option<Moment>,
     now: u64,
     pub(super) done: Vec<Step>,
     pub(super) report: Report,
@@ -79,7 +79,7 @@ impl Schedule {
             versions: [0; SUBJECTS],
             invalidated: Vec::new(),
             trouble: None,
-            mended: true,
+            mended: None,
             now: 0,
             done: Vec::new(),
             report: Report::default(),
@@ -291,7 +291,8 @@ impl Schedule {
         });
         self.lines.push(Line::Ended(place, said));
         if self.setup.board.end(place, None, kind == Kind::Tokens) {
-            self.mended = true;
+            let now = self.at();
+            self.mended.get_or_insert(now);
             self.report.voided += u64::from(voided);
             self.report.overtaken += u64::from(overtaken);
             self.report.late += u64::from(late);
@@ -304,7 +305,7 @@ impl Schedule {
     }
 
     fn suffer(&mut self) {
-        (self.trouble, self.mended) = (Some(self.at()), false);
+        (self.trouble, self.mended) = (Some(self.at()), None);
     }
 
     fn change(&mut self, what: impl Fn(usize) -> bool) {
@@ -332,7 +333,9 @@ impl Schedule {
         let Some(said) = said else { return Ok(()) };
         let (began, at) = (self.now, self.at());
         let stale = record.cache() == auth_core::CacheUse::Stale;
-        self.facts(|facts| facts.check(&Heard { subject, said, began, at, freshness: Freshness::Any, stale }))
+        self.facts(|facts| {
+            facts.check(&Heard { subject, said, began, at, told: at, freshness: Freshness::Any, stale })
+        })
     }
 
     async fn put(&mut self, subject: usize) -> Act {
@@ -381,8 +384,9 @@ impl Schedule {
             Ok(said) => said,
             Err(kind) => {
                 self.report.errors += 1;
-                let lately =
-                    self.trouble.is_some_and(|when| !self.mended || when + self.back_off >= reader.at);
+                // It may have been refused when it asked, and told when the rest of its question was answered.
+                let failing = self.mended.is_none_or(|when| when >= reader.at);
+                let lately = self.trouble.is_some_and(|when| failing || when + self.back_off >= reader.at);
                 let what = || format!("{kind}, to the reader of step {}", reader.began);
                 return if lately { Ok(()) } else { Err((Rule::Errors, what())) };
             }
@@ -393,10 +397,10 @@ impl Schedule {
             Wish::One(_, freshness) => freshness,
             Wish::Many => Freshness::Any,
         };
-        let (began, at, stale) = (reader.began, reader.at, reader.stale);
+        let (began, at, told, stale) = (reader.began, reader.at, self.at(), reader.stale);
         self.report.after_invalidation +=
             u64::from(self.facts(|facts| facts.last_invalidation(subject, false, began).is_some()));
-        self.facts(|facts| facts.check(&Heard { subject, said, began, at, freshness, stale }))
+        self.facts(|facts| facts.check(&Heard { subject, said, began, at, told, freshness, stale }))
     }
 
     fn count(&mut self, step: Step, reader: usize, ended: &[Ended], asked: usize, must_hit: bool) {

@@ -29,8 +29,8 @@ pub(super) struct History {
     known: usize,
     is_out: bool,
     trouble: Option<Moment>,
-    // It has answered since.
-    mended: bool,
+    // When it first answered since.
+    mended: Option<Moment>,
     pub(super) report: Report,
     lines: Vec<(Moment, Line)>,
 }
@@ -107,7 +107,7 @@ impl History {
             known: 0,
             is_out: false,
             trouble: None,
-            mended: true,
+            mended: None,
             report,
             lines: Vec::new(),
         }
@@ -182,9 +182,10 @@ impl History {
         self.report.failures += u64::from(fails);
         self.report.loads += u64::from(!fails);
         if fails {
-            self.trouble = Some(now);
+            (self.trouble, self.mended) = (Some(now), None);
+        } else {
+            self.mended.get_or_insert(now);
         }
-        self.mended = !fails;
         self.lines.push((now, if fails { Line::Failed(place) } else { Line::Answered(place) }));
     }
 
@@ -248,7 +249,7 @@ impl History {
         let ended = settle(&mut self.readers).await;
         let now = self.now();
         if self.setup.board.notice_left() > 0 {
-            (self.trouble, self.mended) = (Some(now), false);
+            (self.trouble, self.mended) = (Some(now), None);
         }
         let asked = self.plan();
         for reader in &ended {
@@ -310,8 +311,9 @@ impl History {
             Ok(said) => said,
             Err(kind) => {
                 self.report.errors += 1;
-                let lately =
-                    self.trouble.is_some_and(|when| !self.mended || when + self.back_off >= reader.at);
+                // It may have been refused when it asked, and told when the rest of its question was answered.
+                let failing = self.mended.is_none_or(|when| when >= reader.at);
+                let lately = self.trouble.is_some_and(|when| failing || when + self.back_off >= reader.at);
                 return if lately { Ok(()) } else { Err((Rule::Errors, kind.to_string())) };
             }
         };
@@ -352,7 +354,8 @@ impl History {
             _ => {}
         }
         let bound = self.setup.ttl + if stale { self.tested.stale } else { Duration::ZERO };
-        if outdated > bound {
+        // Whoever asked when it was still so was told no old news, however long that took.
+        if outdated > bound && until < at {
             return broken(Rule::TooOld);
         }
         let oldest = if stale { &mut self.report.oldest_stale } else { &mut self.report.oldest };

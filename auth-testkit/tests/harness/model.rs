@@ -39,9 +39,12 @@ pub(crate) enum Fault {
     IgnoresFreshness,
     /// Answers live for twice their time.
     LivesTwice,
+    /// Who joins a load takes its answer, however long that took.
+    JoinersTakeAnyAge,
 }
 
 type Answer = Result<Lookup<GroupSet>>;
+type Landing = watch::Receiver<Option<(Answer, Moment)>>;
 
 #[derive(Debug)]
 pub(crate) struct Model {
@@ -74,7 +77,7 @@ struct Entry {
 struct Flight {
     number: u64,
     began: Moment,
-    land: Arc<watch::Sender<Option<Answer>>>,
+    land: Arc<watch::Sender<Option<(Answer, Moment)>>>,
 }
 
 impl Model {
@@ -119,13 +122,16 @@ impl Model {
         Some(entry.answer.clone())
     }
 
-    fn board(&self, ctx: &Ctx, who: &Principal) -> (watch::Receiver<Option<Answer>>, Option<BoxFuture<()>>) {
+    fn board(&self, ctx: &Ctx, who: &Principal, since: Option<Moment>) -> (Landing, Option<BoxFuture<()>>) {
         let stamp = self.fence.groups(who);
         let place = (who.clone(), (self.fault != Fault::FlightsNotKeyedByStamp).then_some(stamp));
         let mut shelf = self.shelf.lock().unwrap();
         let began = self.clock.now();
         if let Some(flight) = shelf.flights.get(&place)
-            && ctx.freshness().accepts(began.since(flight.began))
+            && since.map_or_else(
+                || ctx.freshness().accepts(began.since(flight.began)),
+                |since| flight.began >= since,
+            )
         {
             return (flight.land.subscribe(), None);
         }
@@ -162,13 +168,23 @@ impl Model {
                 shelf.entries.insert(who, entry);
             }
             drop(shelf);
-            land.send_replace(Some(answer));
+            land.send_replace(Some((answer, began)));
         };
         if fault == Fault::LeadersCarryLoads {
             return (landing, Some(Box::pin(load)));
         }
         tokio::spawn(load);
         (landing, None)
+    }
+
+    async fn land(&self, (mut landing, carried): (Landing, Option<BoxFuture<()>>)) -> (Answer, Moment) {
+        if let Some(load) = carried {
+            load.await;
+        }
+        match landing.wait_for(Option::is_some).await {
+            Ok(landed) => landed.clone().unwrap(),
+            Err(_) => (Err(Error::new(ErrorKind::Unavailable, "the load was given up")), self.clock.now()),
+        }
     }
 
     fn fence(&self) -> Arc<Fence> {
@@ -207,14 +223,12 @@ impl GroupOracle for Model {
         if let Some(answer) = self.find(ctx, who) {
             return answer;
         }
-        let (mut landing, carried) = self.board(ctx, who);
-        if let Some(load) = carried {
-            load.await;
+        let asked = self.clock.now();
+        let (mut answer, began) = self.land(self.board(ctx, who, None)).await;
+        let outdated = began < asked && self.clock.now().since(began) > self.ttl;
+        if outdated && answer.is_ok() && self.fault != Fault::JoinersTakeAnyAge {
+            (answer, _) = self.land(self.board(ctx, who, Some(asked))).await;
         }
-        let answer = match landing.wait_for(Option::is_some).await {
-            Ok(landed) => landed.clone().unwrap_or(Ok(Lookup::NotFound)),
-            Err(_) => Err(Error::new(ErrorKind::Unavailable, "the load was given up")),
-        };
         answer.or_else(|error| self.stand_in(ctx, who, error))
     }
 

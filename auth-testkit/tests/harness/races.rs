@@ -109,6 +109,11 @@ fn a_cache_whose_answers_live_twice_as_long_is_caught() {
 }
 
 #[test]
+fn a_joiner_who_is_told_what_is_too_old_is_caught() {
+    check(Fault::JoinersTakeAnyAge, &[Rule::TooOld]);
+}
+
+#[test]
 fn bare_moka_loses() {
     let broken = caught(&Race::new(SEED).with_schedules(1_000).standing_still(), Moka::tested);
     println!("{broken}");

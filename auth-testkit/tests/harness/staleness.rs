@@ -62,6 +62,11 @@ fn errors_that_are_kept_or_turn_into_answers_are_caught_in_histories_too() {
 }
 
 #[test]
+fn a_joiner_who_is_told_what_is_too_old_is_caught_by_its_history() {
+    assert_eq!(caught(Fault::JoinersTakeAnyAge).rule, Rule::TooOld);
+}
+
+#[test]
 fn a_cache_that_ignores_how_fresh_an_answer_is_wanted_is_caught_by_its_history() {
     assert_eq!(caught(Fault::IgnoresFreshness).rule, Rule::Fresh);
 }
