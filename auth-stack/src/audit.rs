@@ -1,15 +1,23 @@
 //! Every login in the log, by class and never with a secret, and counted for the metrics.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{PoisonError, RwLock};
 
 use auth_core::{Audit, LoginEvent, Verdict};
 
+/// How many logins ended so, by how they ended.
+type Outcomes = BTreeMap<&'static str, AtomicU64>;
+
 /// Writes each login as an event of the target `gatepost::audit` and counts it. `cache` says `stale` where an
 /// answer past its life stood in for a source that had failed.
+///
+/// A password that was taken for right from memory is written at the level `debug`, all else at `info` or
+/// `error`: front ends send it with each request, and the login that it repeats was written.
 #[derive(Debug, Default)]
 pub struct LogAudit {
-    counts: Mutex<BTreeMap<(String, &'static str), u64>>,
+    // By realm. Written only when a realm has an outcome for the first time.
+    counts: RwLock<BTreeMap<Box<str>, Outcomes>>,
 }
 
 impl LogAudit {
@@ -17,8 +25,26 @@ impl LogAudit {
     /// of the error.
     #[must_use]
     pub fn counts(&self) -> Vec<(String, &'static str, u64)> {
-        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        counts.iter().map(|((realm, outcome), count)| (realm.clone(), *outcome, *count)).collect()
+        let counts = self.counts.read().unwrap_or_else(PoisonError::into_inner);
+        let mut told = Vec::new();
+        for (realm, outcomes) in counts.iter() {
+            for (outcome, count) in outcomes {
+                told.push((realm.to_string(), *outcome, count.load(Ordering::Relaxed)));
+            }
+        }
+        told
+    }
+
+    fn count(&self, realm: &str, outcome: &'static str) {
+        {
+            let counts = self.counts.read().unwrap_or_else(PoisonError::into_inner);
+            if let Some(count) = counts.get(realm).and_then(|outcomes| outcomes.get(outcome)) {
+                count.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+        }
+        let mut counts = self.counts.write().unwrap_or_else(PoisonError::into_inner);
+        counts.entry(realm.into()).or_default().entry(outcome).or_default().fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -30,16 +56,16 @@ impl Audit for LogAudit {
             Err(error) => error.kind().as_str(),
         };
         let realm = event.realm.name();
-        {
-            let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-            *counts.entry((realm.to_owned(), outcome)).or_default() += 1;
-        }
+        self.count(realm, outcome);
         let micros = u64::try_from(event.took.as_micros()).unwrap_or(u64::MAX);
         match event.outcome {
+            Ok(Verdict::Accepted(who)) if event.remembered => tracing::debug!(
+                target: "gatepost::audit", realm, login = event.login, outcome,
+                source = &**who.source(), remembered = true, cache = event.cache.as_str(), micros,
+            ),
             Ok(Verdict::Accepted(who)) => tracing::info!(
                 target: "gatepost::audit", realm, login = event.login, outcome,
-                source = &**who.source(), remembered = event.remembered,
-                cache = event.cache.as_str(), micros,
+                source = &**who.source(), remembered = false, cache = event.cache.as_str(), micros,
             ),
             Ok(Verdict::Rejected(_)) => {
                 tracing::info!(target: "gatepost::audit", realm, login = event.login, outcome, micros);
