@@ -37,7 +37,7 @@ fn next(server: &Server, path: &str, password: &str, status: u16) {
 
 fn hits(gatepost: &Gatepost) -> u64 {
     let rows = gatepost.run(&["cache", "stats", "--json"]).expect(0).rows();
-    assert_eq!(rows.len(), 5, "accounts, groups, rights, remembered passwords, and what voids them");
+    assert_eq!(rows.len(), 6, "accounts, groups, rights, remembered passwords, owners, and what voids them");
     rows.iter().filter_map(|row| row["hits"].as_u64()).sum()
 }
 
@@ -236,6 +236,7 @@ fn a_cache_is_bounded_in_bytes_if_that_is_what_is_said() {
     assert!((100..2_000).contains(&bytes), "of one account: {accounts}");
     let words = gatepost.run(&["cache", "stats"]).expect(0).stdout;
     assert!(words.contains("bound 1179648 bytes"), "{words}");
+    assert!(words.starts_with("local: cache accounts, realm default, kind ttl, hits "), "{words}");
     let metrics = server.get("/metrics").body;
     let line = "gatepost_cache_bound_bytes{realm=\"default\",source=\"local\",cache=\"accounts\"} 1179648";
     assert!(metrics.lines().any(|found| found == line), "{metrics}");
@@ -254,4 +255,6 @@ fn with_no_cache_every_question_is_asked() {
         let row = gatepost.json(&["check", "group", "calvin", "staff"], b"", 0);
         assert_eq!((&row["decision"], &row["cache"]), (&Value::from("member"), &Value::from("off")));
     }
+    let words = gatepost.run(&["cache", "stats"]).expect(0).stdout;
+    assert_eq!(words.lines().next(), Some("no cache (kind none)"), "{words}");
 }

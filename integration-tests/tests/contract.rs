@@ -171,7 +171,7 @@ fn caches_are_those_of_a_running_server() {
     check("cache stats --local", 2, json!({"error": "invalid"}));
     let rows = gatepost.run(&["cache", "stats", "--json"]).expect(0).rows();
     let kinds: Vec<_> = rows.iter().map(|row| row["cache"].as_str().unwrap()).collect();
-    assert_eq!(kinds, ["accounts", "groups", "access", "memo"]);
+    assert_eq!(kinds, ["accounts", "groups", "access", "memo", "owners", "fence"]);
 }
 
 #[test]
@@ -216,6 +216,24 @@ fn a_data_folder_with_too_long_a_name_is_none_for_a_server() {
     for (args, exit) in [(["user", "list"], 0), (["cache", "stats"], 3)] {
         assert_eq!(gatepost.run_in(&args, &vars).exit, exit, "{args:?}");
     }
+}
+
+#[test]
+fn checking_a_configuration_tells_what_may_not_be_meant() {
+    let gatepost = Gatepost::new();
+    let vars = [("CACHE", "dict"), ("GATEPOST__CACHE__STALE_IF_ERROR", "1m")];
+    let told = gatepost.run_in(&["config", "check"], &vars).expect(0);
+    for warning in
+        ["gatepost: warning: the cache `dict` grows without bound", "answers live up to 60s longer"]
+    {
+        assert!(told.stderr.contains(warning), "{}", told.stderr);
+    }
+    assert_eq!(told.stdout.trim(), "ok");
+    let told = gatepost.run_in(&["config", "check", "--json"], &vars).expect(0);
+    assert_eq!(told.rows()[0]["warnings"].as_array().unwrap().len(), 2);
+    let told = gatepost.run_in(&["config", "check", "--probe"], &vars).expect(0);
+    assert!(told.stderr.contains("grows without bound"), "{}", told.stderr);
+    assert_eq!(gatepost.run(&["config", "check"]).expect(0).stderr, "");
 }
 
 #[test]
@@ -358,11 +376,11 @@ fn a_wrong_configuration_names_the_place_and_the_nearest_right_word() {
     misconfigured("x = \n", &["gatepost.toml:1"]);
     // Known, and not built in.
     misconfigured("[source.staff]\nkind = \"ldap\"\n", &["gatepost.toml:2", "`ldap` is not built in yet"]);
-    for kind in ["redis", "memcached", "tiered", "lfu", "fifo", "rr", "mru", "dict"] {
+    for kind in ["redis", "memcached", "tiered"] {
         let words = format!("`{kind}` is not built in yet");
         misconfigured(
             &format!("[cache]\nkind = \"{kind}\"\n"),
-            &["gatepost.toml:2", &words, "ttl", "lru", "none"],
+            &["gatepost.toml:2", &words, "none, ttl, lru, lfu, fifo, rr, mru, dict"],
         );
     }
 }

@@ -255,6 +255,10 @@ fn during_an_outage_old_answers_let_known_users_in_and_nobody_who_was_invalidate
     // A life is up to a tenth shorter than configured, and the clock that ends it a little ahead.
     assert!(stale["age_ms"].as_u64().unwrap() >= 100, "{row}");
     assert_eq!(server.login("/auth/forward?group=staff", "calvin", TIGER).status, 200);
+    assert!(server.logged().contains("cache=\"stale\""), "the audit log tells: {}", server.logged());
+    // The password may have been changed meanwhile: an old answer refuses nobody.
+    let wrong = gatepost.json(&["check", "password", "calvin"], b"not-his-password", 3);
+    assert_eq!((&wrong["decision"], &wrong["cache"]), (&Value::Null, &Value::from("stale")));
     // Of susie nothing is known any more: an outage is no answer.
     assert_eq!(check("susie", 3)["decision"], Value::Null);
     assert_eq!(server.login("/auth/forward", "susie", TIGER).status, 503);
@@ -263,7 +267,10 @@ fn during_an_outage_old_answers_let_known_users_in_and_nobody_who_was_invalidate
     assert!(counted(&server, accounts) > 0);
     let rows = gatepost.run(&["cache", "stats", "--json"]).expect(0).rows();
     assert!(rows[0]["stale"].as_u64().unwrap() > 0 && rows[0]["max_stale_age_ms"].as_u64().unwrap() >= 100);
-    assert!(rows[0]["max_age_ms"].as_u64().unwrap() <= 200, "no hit is older than it may be: {}", rows[0]);
+    let number = |key: &str| rows[0][key].as_u64().unwrap();
+    assert_eq!((number("lifetime_ms"), number("stale_limit_ms")), (200, 60_200));
+    assert!(number("max_age_ms") <= number("lifetime_ms"), "no hit is older than it may be: {}", rows[0]);
+    assert!(number("max_stale_age_ms") <= number("stale_limit_ms"), "{}", rows[0]);
     drop(away);
     until(|| server.login("/auth/forward", "susie", TIGER).status == 200, "the source is asked again");
     until(|| check("calvin", 0)["cache"] != "stale", "and so it is about him");
