@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use auth_cache::{Backoff, Limits, Settings};
-use auth_core::{Ctx, Error, ErrorKind, Freshness, ObjectPerms, Record, Result};
-use auth_testkit::{Answer, Mode, login, object};
+use auth_cache::{Backoff, Limits, Reports, Settings};
+use auth_core::{
+    Capabilities, Ctx, Error, ErrorKind, Freshness, GroupOracle, Member, ObjectPerms, Record, Result,
+};
+use auth_testkit::{Answer, Mode, ScriptedStore, info, login, object};
 use tokio::task::JoinHandle;
 
 use crate::helpers::{ALL, Bed, Scene, What, calvin, old, one_of_many, seconds, soon, until};
@@ -212,4 +214,37 @@ async fn it_is_told_to_explain_and_can_be_switched_off() {
     let_it_fail(&scene).await;
     errors(strangers(&scene, 10, 1000)).await;
     assert_eq!(scene.store.asked(), 1003);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_oracle_that_cant_list_is_asked_like_any_other_source() {
+    let cannot = Capabilities { lists_groups: false, ..Capabilities::default() };
+    let limits = Limits { loads: 1, queue: 0, ..Limits::default() };
+    let bed = Bed::with(Settings::default().with_limits(limits));
+    let store = Arc::new(ScriptedStore::new(info("app").with_capabilities(cannot)));
+    let cached = bed.groups(&store);
+    let ask = || {
+        let cached = Arc::clone(&cached);
+        tokio::spawn(async move { cached.is_member(&Ctx::new(), &calvin(), "staff").await })
+    };
+    let kind = |answer: Result<Member>| answer.unwrap_err().kind();
+    // One at once, bounded in time.
+    let hangs = ask();
+    let mut question = soon(store.next_question()).await;
+    assert_eq!(kind(soon(ask()).await.unwrap()), ErrorKind::Overloaded);
+    bed.advance(1, seconds(5)).await;
+    assert_eq!(kind(soon(hangs).await.unwrap()), ErrorKind::Timeout);
+    soon(question.abandoned()).await;
+    // Guarded against panics: the script panics over an answer to another sort of question.
+    let panics = ask();
+    soon(store.next_question()).await.answer(Ok(Answer::Replaced(true)));
+    assert_eq!(kind(soon(panics).await.unwrap()), ErrorKind::Internal);
+    // Left alone after failures.
+    store.set_mode(Mode::Fails(ErrorKind::Unavailable));
+    for _ in 0..10 {
+        assert_eq!(kind(soon(ask()).await.unwrap()), ErrorKind::Unavailable);
+    }
+    let stats = cached.report().stats;
+    assert_eq!((store.asked(), stats.loads, stats.misses), (4, 4, 13));
+    assert_eq!((stats.overloaded, stats.timeouts, stats.backed_off, stats.entries), (1, 1, 8, 0));
 }

@@ -1,9 +1,10 @@
 //! One load for everybody who asks at the same time, and nobody suffers from another's end.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use auth_cache::{Limits, Settings};
-use auth_core::{Clock, Ctx, ErrorKind, Freshness, GroupOracle, Result};
+use auth_cache::{Limits, Settings, Ttls};
+use auth_core::{Access, Clock, Ctx, ErrorKind, Freshness, GroupOracle, Result};
 use auth_testkit::{Answer, CountingSource, MemoryStore, Mode, principal};
 use tokio::task::JoinHandle;
 
@@ -247,6 +248,85 @@ async fn an_older_flight_that_fails_leaves_the_newer_one_open() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_asked_before_an_answer_that_is_not_kept_is_neither_kept_nor_joined_after_it() {
+    // "No such object" is not kept by default.
+    let bed = Bed::new();
+    let scene = Scene::new(&bed);
+    let any = scene.spawn(What::Access, Ctx::new());
+    let first = soon(scene.store.next_question()).await;
+    bed.clock.advance(seconds(1));
+    let fresh = scene.spawn(What::Access, Ctx::new().with_freshness(Freshness::Fresh));
+    soon(scene.store.next_question()).await.answer(Ok(Access::NotFound));
+    assert_eq!(soon(fresh).await.unwrap().unwrap(), "nothing");
+    let later = scene.spawn(What::Access, Ctx::new());
+    let third = soon(scene.store.next_question()).await;
+    first.answer(old(What::Access));
+    assert_eq!(soon(any).await.unwrap().unwrap(), "old");
+    assert_eq!(scene.peek(What::Access, &Ctx::new()), None);
+    third.answer(new(What::Access));
+    assert_eq!(soon(later).await.unwrap().unwrap(), "new");
+    assert_eq!(scene.peek(What::Access, &Ctx::new()).as_deref(), Some("new"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_joins_is_told_nothing_older_than_an_answer_from_memory_may_be() {
+    for what in ALL {
+        let bed = Bed::with(Settings::default().with_ttls(Ttls::default().with_ttl(seconds(1))));
+        let scene = Scene::new(&bed);
+        let first = scene.spawn(what, Ctx::new());
+        let question = soon(scene.store.next_question()).await;
+        bed.clock.advance(seconds(2));
+        let joined: Vec<_> = (0..10).map(|_| scene.spawn(what, Ctx::new())).collect();
+        until(|| scene.report(what).coalesced == 10).await;
+        question.answer(old(what));
+        assert_eq!(soon(first).await.unwrap().unwrap(), "old", "who asked first is told what was so then");
+        // All the others once more, with one question.
+        soon(scene.store.next_question()).await.answer(new(what));
+        for asker in joined {
+            assert_eq!(soon(asker).await.unwrap().unwrap(), "new");
+        }
+        let stats = scene.report(what);
+        assert_eq!((scene.store.asked(), stats.misses, stats.coalesced, stats.hits), (2, 11, 10, 0));
+    }
+}
+
+#[test]
+fn a_load_whose_runtime_stands_still_is_given_up_and_asked_for_anew() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (idle, busy) = (runtime(), runtime());
+    for what in ALL {
+        let bed = Bed::new();
+        let scene = Scene::new(&bed);
+        // One poll: the load is begun, and nobody drives it.
+        idle.block_on(async {
+            let ctx = Ctx::new();
+            assert!(futures_util::FutureExt::now_or_never(scene.ask(what, &ctx)).is_none());
+        });
+        busy.block_on(async {
+            let joined = scene.spawn(what, Ctx::new());
+            until(|| scene.report(what).coalesced == 1).await;
+            // Half as long again as a load may wait and take.
+            bed.advance(1, Duration::from_millis(12_501)).await;
+            assert_eq!(kind(&soon(joined).await.unwrap()), ErrorKind::Unavailable);
+            let asked = scene.spawn(what, Ctx::new());
+            soon(scene.store.next_question()).await.answer(new(what));
+            assert_eq!(soon(asked).await.unwrap().unwrap(), "new");
+            assert_eq!(scene.report(what).under_way, 0);
+        });
+        bed.clock.advance(seconds(100));
+        // It goes on after all, and keeps nothing.
+        idle.block_on(async {
+            soon(scene.store.next_question()).await.answer(old(what));
+            until(|| scene.report(what).loads == 2).await;
+            for _ in 0..10 {
+                tokio::task::yield_now().await;
+            }
+        });
+        assert_eq!(scene.peek(what, &Ctx::new()), None);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn no_more_loads_run_at_once_than_are_allowed() {
     let bed = Bed::with(Settings::default().with_limits(Limits { loads: 3, ..Limits::default() }));
     let scene = Scene::new(&bed);
@@ -285,6 +365,7 @@ async fn who_waits_too_long_for_a_turn_is_told_that_the_source_is_overloaded() {
     until(|| scene.store.asked() == 2).await;
     bed.advance(2, seconds(2)).await;
     assert_eq!(kind(&soon(third).await.unwrap()), ErrorKind::Overloaded);
+    assert_eq!(scene.report(What::Account).overloaded, 1);
     assert!(!second.is_finished());
     bed.clock.advance(seconds(3));
     assert_eq!(kind(&soon(second).await.unwrap()), ErrorKind::Timeout);
@@ -298,6 +379,7 @@ async fn a_full_queue_refuses_at_once() {
     let (first, second) = (one_of_many(&scene, 1), one_of_many(&scene, 2));
     until(|| scene.report(What::Account).misses == 2).await;
     assert_eq!(kind(&soon(one_of_many(&scene, 3)).await.unwrap()), ErrorKind::Overloaded);
+    assert_eq!((scene.report(What::Account).overloaded, scene.report(What::Account).backed_off), (1, 0));
     // Who joins a load takes no place.
     let joined = one_of_many(&scene, 1);
     until(|| scene.report(What::Account).coalesced == 1).await;

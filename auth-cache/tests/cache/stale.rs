@@ -3,13 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use auth_cache::{Settings, Ttls};
+use auth_cache::{Limits, Settings, Ttls};
 use auth_core::{
     Access, CacheUse, Clock, Ctx, ErrorKind, Freshness, ObjectPerms, ObjectRef, Record, Result, Subject,
 };
 use auth_testkit::{Answer, Mode, login, object};
 
-use crate::helpers::{ALL, Bed, Scene, What, calvin, each_subject, new, old, seconds, soon, until};
+use crate::helpers::{
+    ALL, Bed, Scene, What, calvin, each_subject, new, old, one_of_many, seconds, soon, until,
+};
 
 const LIFE: Duration = Duration::from_secs(10);
 const LONGER: Duration = Duration::from_secs(60);
@@ -82,6 +84,52 @@ async fn only_failures_that_pass_are_stood_in_for() {
         let hasty = scene.spawn(what, Ctx::new().with_deadline(bed.clock.now() + seconds(1)));
         bed.advance(2, seconds(1)).await;
         assert_eq!(soon(hasty).await.unwrap().unwrap_err().kind(), ErrorKind::Timeout);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_we_refuse_ourselves_is_no_reason_for_an_old_answer() {
+    for (what, queue) in ALL.into_iter().flat_map(|what| [(what, 0), (what, 1)]) {
+        let limits = Limits { loads: 1, queue, ..Limits::default() };
+        let bed = Bed::with(settings().with_limits(limits));
+        let scene = loaded(&bed, what).await;
+        bed.clock.advance(LIFE);
+        // The source is well, and busy with another question: there is no room, or no turn in time.
+        let busy = one_of_many(&scene, 1);
+        let question = soon(scene.store.next_question()).await;
+        bed.clock.advance(seconds(1));
+        let record = Arc::new(Record::explaining());
+        let asked = scene.spawn(what, Ctx::new().with_record(Arc::clone(&record)));
+        if queue == 1 {
+            bed.advance(2, seconds(3)).await;
+            question.answer(Ok(Answer::NotFound));
+            soon(busy).await.unwrap().unwrap();
+            // The next one takes the turn before it is over.
+            let own = soon(scene.store.next_question()).await;
+            own.fail(ErrorKind::Unavailable);
+            assert_eq!(soon(asked).await.unwrap().unwrap(), "old", "that is the source's own failure");
+            continue;
+        }
+        assert_eq!(soon(asked).await.unwrap().unwrap_err().kind(), ErrorKind::Overloaded);
+        assert!(record.steps().iter().any(|step| step.outcome.ends_with("too many questions wait")));
+        assert_eq!((scene.report(what).overloaded, scene.report(what).stale), (1, 0));
+        question.answer(Ok(Answer::NotFound));
+        soon(busy).await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn explain_says_that_an_old_answer_is_too_old() {
+    for what in ALL {
+        let bed = Bed::with(settings());
+        let scene = loaded(&bed, what).await;
+        bed.clock.advance(LIFE + LONGER);
+        let record = Arc::new(Record::explaining());
+        scene.store.set_mode(Mode::Fails(ErrorKind::Unavailable));
+        scene.ask(what, &Ctx::new().with_record(Arc::clone(&record))).await.unwrap_err();
+        let last = record.steps().pop().unwrap();
+        assert!(last.outcome.ends_with("too old to stand in"), "{}", last.outcome);
+        assert_eq!(last.age, Some(LIFE + LONGER));
     }
 }
 
