@@ -87,7 +87,7 @@ pub(crate) fn in_words(row: &Value) -> String {
             head.is_none_or(|(first, _)| first != key.as_str())
                 && !value.is_null()
                 && !matches!(key.as_str(), "steps" | "warning" | "warnings" | "ages")
-                && !(twice && key.as_str() == "kind")
+                && (!twice || key.as_str() != "kind")
         })
         .map(|(key, value)| pair(key, value))
         .collect();

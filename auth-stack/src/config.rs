@@ -348,7 +348,8 @@ pub struct PasswordConfig {
     pub threads: usize,
     /// Hash jobs that may wait.
     pub queue: usize,
-    /// Verified passwords that are remembered, for `cache.ttl.accepted`; 0 for none.
+    /// Verified passwords that are remembered of each realm and source, for `cache.ttl.accepted`; 0 for none. Beside
+    /// `cache.size`, which does not bound them.
     pub memo: usize,
     /// Bounds on the cost of stored hashes.
     pub limits: LimitsConfig,

@@ -129,7 +129,7 @@ impl Provides {
         Self { passwords: Some(Passwords::Shows(store)), ..Self::default() }
     }
 
-    /// Provides decisions about passwords.
+    /// Provides decisions about passwords. Nothing of them is remembered, whatever the cache: each login asks.
     #[must_use]
     pub fn decisions(store: Arc<dyn PasswordSource>) -> Self {
         Self { passwords: Some(Passwords::Decides(store)), ..Self::default() }
