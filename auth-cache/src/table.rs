@@ -43,6 +43,14 @@ pub struct Usage {
     pub evictions: u64,
 }
 
+impl Usage {
+    /// Tells what a table holds, and how many had to go so far.
+    #[must_use]
+    pub const fn new(entries: u64, bytes: u64, evictions: u64) -> Self {
+        Self { entries, bytes, evictions }
+    }
+}
+
 /// Keeps entries, at most as many as its bound says.
 ///
 /// # Contract
@@ -50,10 +58,67 @@ pub struct Usage {
 ///   compared in full, never by a hash alone.
 /// - It neither looks at the clock nor at the fence: whether an entry is still good is decided by who asks.
 /// - [`see`](Self::see) does not wait long: no I/O. It does not allocate, but that the engine of `lfu` does its
-///   upkeep in one of a hundred.
+///   upkeep in at most one of ten.
 /// - A bound of zero keeps nothing and is not an error. An entry too large for the bound is not kept and
 ///   makes no other go; the one it would have replaced goes.
 /// - A large bound costs little until it is used.
+///
+/// ```
+/// use auth_cache::{Ask, Bound, Cached, Entry, Key, Settings, Table, Usage};
+/// use std::sync::{Arc, Mutex, PoisonError};
+///
+/// /// Keeps the last entry of each slot.
+/// #[derive(Debug)]
+/// struct Slots(Mutex<Vec<Option<(Key, Entry)>>>);
+///
+/// impl Slots {
+///     fn at<T>(&self, ask: &Ask<'_>, run: impl FnOnce(&mut Option<(Key, Entry)>) -> T) -> Option<T> {
+///         let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+///         let place = ask.hash64().checked_rem(slots.len() as u64)?;
+///         slots.get_mut(usize::try_from(place).ok()?).map(run)
+///     }
+/// }
+///
+/// impl Table for Slots {
+///     fn see(&self, ask: &Ask<'_>, see: &mut dyn FnMut(&Entry)) {
+///         self.at(ask, |slot| match slot {
+///             // The hash alone tells nobody from another.
+///             Some((key, entry)) if key.ask() == *ask => see(entry),
+///             _ => {}
+///         });
+///     }
+///     fn put(&self, key: Key, entry: Entry) {
+///         self.at(&key.clone().ask(), |slot| *slot = Some((key, entry)));
+///     }
+///     fn remove(&self, ask: &Ask<'_>) {
+///         self.at(ask, |slot| slot.take_if(|(key, _)| key.ask() == *ask));
+///     }
+///     fn usage(&self) -> Usage {
+///         let slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+///         let bytes = slots.iter().flatten().map(|(key, entry)| entry.bytes(key) as u64);
+///         Usage::new(slots.iter().flatten().count() as u64, bytes.sum(), 0)
+///     }
+///     fn bound(&self) -> Option<Bound> {
+///         Some(Bound::Entries(self.0.lock().unwrap_or_else(PoisonError::into_inner).len()))
+///     }
+///     fn clear(&self) {
+///         self.0.lock().unwrap_or_else(PoisonError::into_inner).fill(None);
+///     }
+/// }
+///
+/// let settings = Settings::new(Arc::new(|bound| {
+///     // This one counts entries only.
+///     let (Bound::Entries(size) | Bound::Bytes(size)) = bound;
+///     Arc::new(Slots(Mutex::new(vec![None; size.min(4_096)])))
+/// }));
+/// # let cached = Cached::<dyn auth_core::GroupOracle>::new(
+/// #     Arc::new(auth_testkit::MemoryStore::new()), Arc::default(), auth_testkit::ManualClock::new(), &settings);
+/// # let (ctx, who) = (auth_core::Ctx::new(), auth_testkit::principal("calvin"));
+/// # use auth_core::GroupOracle;
+/// # tokio::runtime::Builder::new_current_thread().build()?.block_on(cached.groups_of(&ctx, &who))?;
+/// # assert!(cached.peek_groups(&ctx, &who).is_some());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub trait Table: Any + fmt::Debug + Send + Sync {
     /// Shows the entry of a question, and nothing where there is none. Entries stay where they are, so `see`
     /// may be called under a lock: it is short and uses no table.

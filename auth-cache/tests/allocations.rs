@@ -100,7 +100,7 @@ async fn a_hit_through_a_trait_object_allocates_nothing() {
         access.access(&ctx, &who, &doc, Some("read")).await.unwrap();
         tokens.put(&ctx, &token, &state, std::time::Duration::from_secs(60), watch).await.unwrap();
 
-        // moka does its upkeep while it is read, about once in a hundred times.
+        // moka does its upkeep while it is read, in at most one of ten.
         let most = if kind.name == "lfu" { 100 } else { 0 };
         assert!(matches!(accounts.peek_account(&ctx, &name), Some(Lookup::Found(_))));
         assert_eq!(accounts.peek_account(&ctx, &nobody), Some(Lookup::NotFound));
