@@ -318,4 +318,6 @@ fn a_dead_source_costs_few_questions_and_answers_again_without_a_restart() {
     drop(away);
     until(|| server.login("/auth/forward", "calvin", TIGER).status == 200, "the source answers again");
     assert_eq!((backing_off(), left_alone()), (0, Value::Null));
+    let told = ["leave this source alone", "ask this source again"].map(|words| server.logged().find(words));
+    assert!(told[0].is_some() && told[0] < told[1], "{}", server.logged());
 }
