@@ -122,13 +122,15 @@ impl Lifetimes {
             place.store(nanos(ttl), Ordering::Relaxed);
         }
         // Last, so that whoever reads this count has the lifetimes that it counts.
-        changes.fetch_add(1, Ordering::Release);
+        changes.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Returns how often they were replaced.
     #[inline]
     pub(crate) fn changes(&self) -> u64 {
-        self.changes.load(Ordering::Acquire)
+        // In one order with the fence's count: readers add the two, and a sum that two of them share must not
+        // let one trust what the other found before an invalidation.
+        self.changes.load(Ordering::SeqCst)
     }
 
     /// Returns the lifetimes in force.
