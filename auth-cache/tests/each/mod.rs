@@ -9,7 +9,7 @@ use auth_core::{Ctx, Lookup, Result, TokenCache, TokenId, TokenState, Watch};
 use auth_testkit::{Setup, Tested};
 
 /// What a question is asked through: a cache with these settings, or the bare store.
-type Wrap = fn(&Setup, Option<&Settings>) -> Tested;
+pub(crate) type Wrap = fn(&Setup, Option<&Settings>) -> Tested;
 
 pub(crate) const QUESTIONS: [(&str, Wrap); 4] =
     [("accounts", accounts), ("groups", groups), ("rights", rights), ("tokens", tokens)];
