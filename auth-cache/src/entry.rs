@@ -53,41 +53,35 @@ pub struct Entry {
     pub ahead: u16,
     /// How much the configured lifetime is shortened: 255 is ten percent.
     pub jitter: u8,
-    /// Until when it is known to be good. `Checked::default()` where it was not judged yet.
-    pub checked: Checked,
+    pub(crate) checked: Checked,
 }
 
-/// Until when an entry is known to be good, as long as neither the fence nor the lifetimes move: then it need not
-/// be judged anew. A hint that every reader may set.
-#[derive(Debug)]
-pub struct Checked {
-    // The counts of the fence and of the lifetimes, together, that were read before it was judged.
-    at: AtomicU64,
-    // A moment. It only sinks, so that of two who set it at once neither makes it later than the other found.
-    until: AtomicU64,
-}
+/// Up to which age an entry is known to be good, as long as neither the fence nor the lifetimes move: until then
+/// it need not be judged anew. A hint that every reader may set.
+///
+/// One word, so that nobody reads half of it: the counts of fence and lifetimes that were read before it was
+/// judged, without their upper bits, and the age in units of 2^24 ns (17 ms), rounded down. It is trusted for ages
+/// below 2^44 ns (about 5 h), in which the counts can't come round: that takes 2^44 invalidations. By default it is
+/// good for no age.
+#[derive(Debug, Default)]
+pub(crate) struct Checked(AtomicU64);
 
 impl Checked {
-    // No count gets that far.
-    const NEVER: u64 = u64::MAX;
+    const AGE_BITS: u32 = 20;
+    const UNIT_BITS: u32 = 24;
 
-    /// Reports whether the entry is known to be good at a moment, where the counts are these.
+    /// Reports whether the entry is known to be good at an age in nanoseconds, where the counts are these.
     #[inline]
-    pub(crate) fn is_good(&self, counts: u64, now: Moment) -> bool {
-        // Acquire: whoever has set these counts has lowered the end before.
-        self.at.load(Ordering::Acquire) == counts && now.as_nanos() < self.until.load(Ordering::Relaxed)
+    pub(crate) fn is_good(&self, counts: u64, age: u64) -> bool {
+        // Equal counts cancel out. Relaxed: the word stands for nothing but itself.
+        let until = self.0.load(Ordering::Relaxed) ^ (counts << Self::AGE_BITS);
+        until < 1 << Self::AGE_BITS && age >> Self::UNIT_BITS < until
     }
 
-    /// Notes that the entry was found good after these counts were read, and when it is to be judged anew.
-    pub(crate) fn note(&self, counts: u64, until: Moment) {
-        self.until.fetch_min(until.as_nanos(), Ordering::Relaxed);
-        self.at.store(counts, Ordering::Release);
-    }
-}
-
-impl Default for Checked {
-    fn default() -> Self {
-        Self { at: AtomicU64::new(Self::NEVER), until: AtomicU64::new(u64::MAX) }
+    /// Notes that the entry was found good after these counts were read, and at which age it is to be judged anew.
+    pub(crate) fn note(&self, counts: u64, age: u64) {
+        let until = (age >> Self::UNIT_BITS).min((1 << Self::AGE_BITS) - 1);
+        self.0.store((counts << Self::AGE_BITS) | until, Ordering::Relaxed);
     }
 }
 
@@ -101,6 +95,13 @@ impl Clone for Checked {
 impl Entry {
     /// The end of an entry that has none of its own.
     pub const NO_END: u32 = u32::MAX;
+
+    /// Makes an entry without an end of its own, without jitter, and not refreshed ahead of its end.
+    #[must_use]
+    pub const fn new(answer: Answer, stamp: Stamp, loaded: Moment) -> Self {
+        let checked = Checked(AtomicU64::new(0));
+        Self { answer, stamp, loaded, end_ms: Self::NO_END, ahead: 0, jitter: 0, checked }
+    }
 
     /// Estimates the bytes that keeping it under a key takes, texts included, whether or not others share them.
     #[must_use]
@@ -160,4 +161,29 @@ fn object_bytes(object: &ObjectRef) -> usize {
 
 fn groups_bytes(groups: &GroupSet) -> usize {
     groups.heap_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_check_holds_for_its_counts_and_its_age_and_no_longer() {
+        const UNIT: u64 = 1 << 24;
+        for counts in [0, 1, 77, (1 << 44) - 1, 1 << 44, u64::MAX] {
+            let checked = Checked::default();
+            assert!(!checked.is_good(counts, 0), "{counts}: nothing was noted");
+            for due in [0, 1, UNIT - 1, UNIT, 60_000_000_000, u64::MAX] {
+                checked.note(counts, due);
+                let last = (due / UNIT).min((1 << 20) - 1) * UNIT;
+                assert!(last <= due && !checked.is_good(counts, last), "{counts} {due}");
+                assert_eq!(checked.is_good(counts, last.saturating_sub(1)), last > 0, "{counts} {due}");
+                assert!(
+                    !checked.is_good(counts.wrapping_add(1), 0)
+                        && !checked.is_good(counts.wrapping_sub(1), 0)
+                );
+                assert!(!checked.clone().is_good(counts, 0), "a copy knows nothing");
+            }
+        }
+    }
 }

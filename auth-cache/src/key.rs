@@ -31,8 +31,7 @@ impl Ask<'_> {
     pub fn hash64(&self) -> u64 {
         match *self {
             Self::Account(login) => login.hash64(),
-            // Another word than the account's, though a table seldom has both.
-            Self::Groups(who) => who.hash64().rotate_left(17),
+            Self::Groups(who) => who.hash64(),
             Self::Access(who, object, mode) => {
                 let place = fold(who.hash64(), object.hash64());
                 match mode {

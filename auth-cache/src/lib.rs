@@ -17,7 +17,7 @@ mod table;
 mod tokens;
 
 pub use cached::Cached;
-pub use entry::{Answer, Checked, Entry};
+pub use entry::{Answer, Entry};
 pub use fenced::Fenced;
 pub use gate::{Backoff, Gate, Limits};
 pub use key::{Ask, Key};

@@ -155,13 +155,6 @@ impl Lifetimes {
         Duration::from_nanos(self.nanos_of(answer))
     }
 
-    /// Returns how long this entry lives: never longer than the lifetime of its kind, shorter by up to
-    /// ten percent, so that what was loaded together is not reloaded together.
-    #[must_use]
-    pub fn of_entry(&self, entry: &Entry) -> Duration {
-        Duration::from_nanos(self.nanos_of_entry(entry))
-    }
-
     // Every hit asks for these: in nanoseconds, since taking a `Duration` apart costs divisions.
     fn nanos_of(&self, answer: &Answer) -> u64 {
         let place = match answer {
@@ -176,6 +169,8 @@ impl Lifetimes {
         place.load(Ordering::Relaxed)
     }
 
+    /// Returns how long this entry lives: never longer than the lifetime of its kind, shorter by up to ten
+    /// percent, so that what was loaded together is not reloaded together.
     pub(crate) fn nanos_of_entry(&self, entry: &Entry) -> u64 {
         let ttl = self.nanos_of(&entry.answer);
         // 255 parts of 2,550 are the tenth: no more than `ttl`, and no overflow.
@@ -359,16 +354,8 @@ mod tests {
             let lifetimes = Lifetimes::new(Ttls { allow: ttl, ..Ttls::default() });
             for jitter in 0..=u8::MAX {
                 let answer = Answer::Access(Access::Allow);
-                let entry = Entry {
-                    answer,
-                    stamp,
-                    loaded: Moment::ZERO,
-                    end_ms: Entry::NO_END,
-                    ahead: 0,
-                    jitter,
-                    checked: crate::Checked::default(),
-                };
-                let life = lifetimes.of_entry(&entry);
+                let entry = Entry { jitter, ..Entry::new(answer, stamp, Moment::ZERO) };
+                let life = Duration::from_nanos(lifetimes.nanos_of_entry(&entry));
                 assert!(life <= ttl && life >= ttl - ttl / 10, "{ttl:?} {jitter} {life:?}");
             }
         }

@@ -11,7 +11,7 @@ use crate::dice::{Dice, chance};
 use crate::settings::{Lifetimes, Settings, nanos};
 use crate::stats::{CacheStats, Counters};
 use crate::table::{Bound, Table, TtlTable};
-use crate::{Answer, Ask, Checked, Entry, Key};
+use crate::{Answer, Ask, Entry, Key};
 
 /// An answer from memory, or what was read off it.
 pub(crate) struct Hit<R = Answer> {
@@ -72,6 +72,15 @@ impl Kept {
     fn of(table: Arc<dyn Table>) -> Self {
         let any: Arc<dyn Any + Send + Sync> = Arc::clone(&table) as Arc<_>;
         any.downcast().map_or(Self::Other(table), Self::Ttl)
+    }
+}
+
+impl Kept {
+    /// Reports whether there is an entry of a question of which this is true.
+    fn sees(&self, ask: &Ask<'_>, is: impl Fn(&Entry) -> bool) -> bool {
+        let mut seen = false;
+        self.see(ask, &mut |entry| seen = is(entry));
+        seen
     }
 }
 
@@ -140,18 +149,17 @@ impl Shelf {
         ask: &Ask<'_>,
         read: impl Fn(&Answer) -> R,
     ) -> Result<Hit<R>, Missed> {
-        // The usual case by itself, with nothing in its way: the default table, and an entry that is known to
-        // be good.
+        // The usual case by itself, with nothing in its way: the default table by its type, and an entry of which
+        // a check is known that still holds. What fails here is looked up once more.
         if let Kept::Ttl(table) = &self.positive
             && ctx.freshness() == Freshness::Any
         {
-            // Read before the entry is looked at: what is invalidated later moves it.
             let counts = self.counts();
             let mut known = None;
             table.show(ask, |entry| {
-                let now = self.clock.coarse();
-                if entry.checked.is_good(counts, now) {
-                    known = Some((read(&entry.answer), now.as_nanos().wrapping_sub(entry.loaded.as_nanos())));
+                let age = self.age(entry);
+                if entry.checked.is_good(counts, age) {
+                    known = Some((read(&entry.answer), age));
                 }
             });
             if let Some((answer, age)) = known {
@@ -187,16 +195,29 @@ impl Shelf {
     }
 
     /// Tells the age of an entry in nanoseconds, and whether it should be loaded again before it ends, if it is
-    /// still good; and notes until when it is.
+    /// still good.
     fn judge(&self, freshness: Freshness, ask: &Ask<'_>, entry: &Entry) -> Result<(u64, bool), Missed> {
         // Read before the stamp is compared and the lifetime looked up: what changes later moves it.
         let counts = self.counts();
+        let age = self.age(entry);
+        if freshness == Freshness::Any && entry.checked.is_good(counts, age) {
+            return Ok((age, false));
+        }
+        self.judge_anew(freshness, ask, entry, counts, age)
+    }
+
+    /// Judges an entry of which no check is known that still holds, and notes for how long this one does.
+    fn judge_anew(
+        &self,
+        freshness: Freshness,
+        ask: &Ask<'_>,
+        entry: &Entry,
+        counts: u64,
+        age: u64,
+    ) -> Result<(u64, bool), Missed> {
         if self.current(ask, &entry.answer) != Some(entry.stamp) {
             return Err(Missed::Void);
         }
-        // The coarse time is never before the true one, so that an age is never less than it is.
-        let now = self.clock.coarse();
-        let age = now.as_nanos().saturating_sub(entry.loaded.as_nanos());
         let life = self.lifetimes.nanos_of_entry(entry);
         if age >= life || self.has_ended(entry, age) {
             return Err(Missed::Expired);
@@ -204,12 +225,18 @@ impl Shelf {
         let due = life - (life >> 16) * u64::from(entry.ahead);
         // One with an end of its own is judged each time: a token's is by the time of day.
         if age < due && entry.end_ms == Entry::NO_END {
-            entry.checked.note(counts, entry.loaded + Duration::from_nanos(due));
+            entry.checked.note(counts, due);
         }
         if !freshness.accepts(Duration::from_nanos(age)) {
             return Err(Missed::Nothing);
         }
         Ok((age, age >= due))
+    }
+
+    /// The age of an entry in nanoseconds: at least what it is, since the coarse time is never before the true one.
+    #[inline]
+    fn age(&self, entry: &Entry) -> u64 {
+        self.clock.coarse().as_nanos().saturating_sub(entry.loaded.as_nanos())
     }
 
     /// A count that moves with every invalidation and every change of the lifetimes: the sum of two that only
@@ -266,18 +293,13 @@ impl Shelf {
             self.counters.voided();
             // It is not kept, and still ends what was kept before: it is newer.
             for table in [&self.positive, &self.negative] {
-                if table.get(&ask).is_some_and(|entry| entry.loaded < loaded.at) {
+                if table.sees(&ask, |entry| entry.loaded < loaded.at) {
                     table.remove(&ask);
                 }
             }
             return;
         };
-        let newer = |entry: &Entry| {
-            entry.loaded > loaded.at && Some(entry.stamp) == self.current(&ask, &entry.answer)
-        };
-        if self.positive.get(&ask).is_some_and(|entry| newer(&entry))
-            || self.negative.get(&ask).is_some_and(|entry| newer(&entry))
-        {
+        if self.has_newer(&ask, loaded.at) {
             return;
         }
         // An answer that is not kept still ends what was kept before: it is newer.
@@ -286,7 +308,9 @@ impl Shelf {
         } else {
             (&self.positive, &self.negative)
         };
-        other.remove(&ask);
+        if other.sees(&ask, |_| true) {
+            other.remove(&ask);
+        }
         if self.lifetimes.of(answer).is_zero() {
             home.remove(&ask);
         } else {
@@ -294,8 +318,21 @@ impl Shelf {
         }
     }
 
-    /// Keeps an answer that needed no load, in place of the one before, for so long at most.
+    /// Reports whether an answer is kept that is good by the fence and was asked for later.
+    fn has_newer(&self, ask: &Ask<'_>, at: Moment) -> bool {
+        let newer =
+            |entry: &Entry| entry.loaded > at && Some(entry.stamp) == self.current(ask, &entry.answer);
+        self.positive.sees(ask, newer) || self.negative.sees(ask, newer)
+    }
+
+    /// Keeps an answer that needed no load, for so long at most after it was asked for, unless something newer is
+    /// kept.
+    ///
+    /// Like [`keep`](Self::keep), not to be done at the same time.
     pub(crate) fn keep_for(&self, key: Key, answer: Answer, stamp: Stamp, at: Moment, most: Duration) {
+        if self.has_newer(&key.ask(), at) {
+            return;
+        }
         // An end further off than the field can say is taken for the furthest that it can.
         let end_ms = u32::try_from(most.as_millis()).unwrap_or(u32::MAX).min(Entry::NO_END - 1);
         if end_ms == 0 || self.lifetimes.of(&answer).is_zero() {
@@ -312,15 +349,19 @@ impl Shelf {
     /// Like [`keep`](Self::keep) under the lock in `loader`: what it puts back must not replace a newer one.
     pub(crate) fn claim_refresh(&self, ctx: &Ctx, ask: &Ask<'_>) -> Option<Before> {
         let before = self.before(ask);
-        if !self.find(ctx, ask).is_ok_and(|hit| hit.due) {
-            return None;
+        for table in [&self.positive, &self.negative] {
+            let mut due = None;
+            table.see(ask, &mut |entry| {
+                if self.judge(ctx.freshness(), ask, entry).is_ok_and(|(_, due)| due) {
+                    due = Some(entry.clone());
+                }
+            });
+            if let Some(entry) = due {
+                table.put(ask.to_key(), Entry { ahead: 0, ..entry });
+                return Some(before);
+            }
         }
-        let (home, entry) = match self.positive.get(ask) {
-            Some(entry) => (&self.positive, entry),
-            None => (&self.negative, self.negative.get(ask)?),
-        };
-        home.put(ask.to_key(), Entry { ahead: 0, ..entry });
-        Some(before)
+        None
     }
 
     pub(crate) fn stats(&self) -> CacheStats {
@@ -346,10 +387,10 @@ impl Shelf {
     fn entry(&self, answer: Answer, stamp: Stamp, loaded: Loaded, end_ms: u32) -> Entry {
         let throw = self.dice.throw();
         let [jitter, ..] = throw.to_le_bytes();
-        let checked = Checked::default();
-        let entry = Entry { answer, stamp, loaded: loaded.at, end_ms, ahead: 0, jitter, checked };
+        let mut entry = Entry { end_ms, jitter, ..Entry::new(answer, stamp, loaded.at) };
         let life = self.lifetimes.nanos_of_entry(&entry);
-        Entry { ahead: ahead(self.refresh_ahead, throw, life, loaded.took), ..entry }
+        entry.ahead = ahead(self.refresh_ahead, throw, life, loaded.took);
+        entry
     }
 
     fn stamp(&self, ask: &Ask<'_>) -> Option<Stamp> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use crate::settings::nanos;
 use crate::shelf::Missed;
 use crate::table::Bound;
 
@@ -226,10 +227,6 @@ fn raise(greatest: &AtomicU64, n: u64) {
     if n > greatest.load(Ordering::Relaxed) {
         greatest.fetch_max(n, Ordering::Relaxed);
     }
-}
-
-fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Returns the place of an age among the buckets: how many bits the milliseconds begun before it have.

@@ -1,7 +1,7 @@
 //! `TokenMemory`: the states of validated tokens, in this process.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -23,13 +23,15 @@ use crate::{Answer, Ask, Key};
 pub struct TokenMemory {
     name: Arc<str>,
     shelf: Shelf,
+    // A std mutex: nothing awaits while it is held. An older state must not replace a newer one.
+    puts: Mutex<()>,
 }
 
 impl TokenMemory {
     /// Makes a memory for the tokens of a realm, which names it in reports.
     #[must_use]
     pub fn new(realm: &str, fence: Arc<Fence>, clock: Arc<dyn Clock>, settings: &Settings) -> Self {
-        Self { name: realm.into(), shelf: Shelf::new(fence, clock, settings) }
+        Self { name: realm.into(), shelf: Shelf::new(fence, clock, settings), puts: Mutex::default() }
     }
 
     fn find(&self, ctx: &Ctx, id: &TokenId) -> std::result::Result<Arc<TokenState>, Missed> {
@@ -67,12 +69,16 @@ impl TokenCache for TokenMemory {
     ) -> Result<()> {
         // The monotonic time first: what passes in between only shortens.
         let now = self.shelf.clock.now();
-        let left = state.expires_at.duration_since(self.shelf.clock.wall()).unwrap_or_default().min(ttl);
+        let left = state.expires_at.duration_since(self.shelf.clock.wall()).unwrap_or_default();
+        // Age counts from when the validation began, like that of any answer from when its source was asked.
+        let began = watch.began();
+        let most = (now + left).since(began).min(ttl);
         let fence = self.shelf.fence();
+        let _alone = self.puts.lock().unwrap_or_else(PoisonError::into_inner);
         // The stamp first, then the watch: an invalidation in between voids the one or is seen by the other.
         let stamp = fence.plus_id(fence.login(state.principal.login()), &state.principal);
         if fence.still(watch) {
-            self.shelf.keep_for(Key::Token(*id), Answer::Token(Arc::new(state.clone())), stamp, now, left);
+            self.shelf.keep_for(Key::Token(*id), Answer::Token(Arc::new(state.clone())), stamp, began, most);
         } else {
             self.shelf.counters.voided();
         }

@@ -82,7 +82,7 @@ async fn a_hit_through_a_trait_object_allocates_nothing() {
             Arc::clone(&clock),
             &settings,
         ));
-        let watch = fence.watch();
+        let watch = fence.watch(clock.now());
         let tokens: Arc<dyn TokenCache> =
             Arc::new(TokenMemory::new("default", fence, Arc::clone(&clock), &settings));
 

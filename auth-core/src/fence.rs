@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::principal::spelled;
-use crate::{Id, Login, ObjectRef, Principal, RealmId};
+use crate::{Id, Login, Moment, ObjectRef, Principal, RealmId};
 
 // 65,536 stripes of 8 bytes: 512 KiB a stack. Two subjects on one stripe cost a spurious miss, no more.
 const STRIPES: usize = 1 << 16;
@@ -47,9 +47,20 @@ pub struct Stamp(u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct IdWatch(u64);
 
-/// How much had been invalidated when something began; see [`Fence::watch`].
+/// How much had been invalidated when something began, and when that was; see [`Fence::watch`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Watch(u64);
+pub struct Watch {
+    told: u64,
+    began: Moment,
+}
+
+impl Watch {
+    /// Returns when it began.
+    #[must_use]
+    pub const fn began(self) -> Moment {
+        self.began
+    }
+}
 
 /// One per stack, handed to every wrapper that remembers.
 ///
@@ -142,11 +153,11 @@ impl Fence {
         self.told.load(Ordering::SeqCst)
     }
 
-    /// Begins to watch for invalidations of any kind, before something is found out whose subject is not
-    /// known yet: whose token it is.
+    /// Begins to watch for invalidations of any kind at this moment, before something is found out whose
+    /// subject is not known yet: whose token it is.
     #[must_use]
-    pub fn watch(&self) -> Watch {
-        Watch(self.told.load(Ordering::SeqCst))
+    pub fn watch(&self, began: Moment) -> Watch {
+        Watch { told: self.invalidations(), began }
     }
 
     /// Reports whether nothing at all was invalidated since `watch` began.
@@ -155,7 +166,7 @@ impl Fence {
     /// not seen here has not bumped yet either, and will void the stamp.
     #[must_use]
     pub fn still(&self, watch: Watch) -> bool {
-        self.watch() == watch
+        self.invalidations() == watch.told
     }
 
     /// Returns the stamp of a question about a login.

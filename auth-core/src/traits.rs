@@ -200,8 +200,9 @@ pub trait TokenCache: fmt::Debug + Send + Sync {
     /// Any kind; the caller then validates the token itself.
     async fn get(&self, ctx: &Ctx, id: &TokenId) -> Result<Lookup<TokenState>>;
 
-    /// Remembers the state of a token for at most `ttl`. `watch` was begun before the token was validated:
-    /// nothing is remembered if there was an invalidation since, since it may have been about this person.
+    /// Remembers the state of a token for at most `ttl` from when its validation began, which is when `watch`
+    /// did: nothing is remembered if there was an invalidation since, since it may have been about this person,
+    /// and nothing takes the place of a state whose validation began later.
     ///
     /// # Errors
     /// Any kind; nothing is remembered then.

@@ -8,7 +8,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use auth_core::{Fence, Id, Login, LoginRule, ObjectRef, Principal, RealmId, Stamp, Subject};
+use auth_core::{Fence, Id, Login, LoginRule, Moment, ObjectRef, Principal, RealmId, Stamp, Subject};
 use auth_testkit::{info, login, object, principal_at, realm, realm_with};
 use proptest::prelude::*;
 
@@ -445,7 +445,7 @@ fn a_watch_sees_an_invalidation_of_any_kind() {
         Subject::All,
     ]) {
         assert_eq!(fence.invalidations(), so_far);
-        let watch = fence.watch();
+        let watch = fence.watch(Moment::ZERO);
         assert!(fence.still(watch), "nothing was invalidated");
         fence.invalidate(&subject);
         assert!(!fence.still(watch), "{subject:?}");
@@ -470,7 +470,7 @@ fn threads_keep_nothing_that_was_found_out_before_an_invalidation() {
         let mut kept = 0;
         loop {
             let last = over.load(Ordering::SeqCst);
-            let watch = fence.watch();
+            let watch = fence.watch(Moment::ZERO);
             let value = source.load(Ordering::SeqCst);
             let stamp = fence.login(who.login());
             if fence.still(watch) {

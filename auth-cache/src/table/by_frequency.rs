@@ -300,8 +300,8 @@ mod tests {
     use crate::table::tests::{entry, token};
 
     #[test]
-    fn a_slot_is_ninety_six_bytes() {
-        assert_eq!((size_of::<Name>(), size_of::<Entry>(), size_of::<Slot>()), (16, 64, 96));
+    fn a_slot_is_eighty_eight_bytes() {
+        assert_eq!((size_of::<Name>(), size_of::<Entry>(), size_of::<Slot>()), (16, 56, 88));
     }
 
     #[test]

@@ -31,17 +31,7 @@ pub(super) fn token(n: u32) -> Key {
 }
 
 pub(super) fn entry(nanos: u64) -> Entry {
-    let answer = Answer::Access(Access::Allow);
-    let loaded = Moment::from_nanos(nanos);
-    Entry {
-        answer,
-        stamp: *STAMP,
-        loaded,
-        end_ms: Entry::NO_END,
-        ahead: 0,
-        jitter: 0,
-        checked: crate::Checked::default(),
-    }
+    Entry::new(Answer::Access(Access::Allow), *STAMP, Moment::from_nanos(nanos))
 }
 
 /// An entry of so many bytes more.

@@ -135,7 +135,7 @@ async fn one_invalidation_voids_everything_about_that_person_and_nothing_about_a
             scopes: GroupSet::empty(),
             expires_at: bed.clock.wall() + seconds(60),
         };
-        let watch = bed.fence.watch();
+        let watch = bed.fence.watch(bed.clock.now());
         tokens.put(&ctx, &TokenId::new([n; 32]), &state, seconds(60), watch).await.unwrap();
     }
     let kept = |n: u8, name: &str| {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use auth_cache::{Answer, Ask, Bound, Checked, Entry, Key};
+use auth_cache::{Answer, Ask, Bound, Entry, Key};
 use auth_core::{
     Access, Fence, Fingerprint, Id, Login, LoginRule, Moment, ObjectRef, Principal, RealmId, SourceInfo,
 };
@@ -94,15 +94,8 @@ fn questions_that_differ_anywhere_never_share_an_entry() {
             else {
                 panic!("no account was drawn")
             };
-            let entry = Entry {
-                answer: Answer::Access(Access::Allow),
-                stamp: fence.login(login),
-                loaded: Moment::from_nanos(n),
-                end_ms: Entry::NO_END,
-                ahead: 0,
-                jitter: 0,
-                checked: Checked::default(),
-            };
+            let answer = Answer::Access(Access::Allow);
+            let entry = Entry::new(answer, fence.login(login), Moment::from_nanos(n));
             table.put(key.clone(), entry);
             last.insert(spell(key), n);
         }

@@ -19,7 +19,10 @@ fn state(bed: &Bed, lives: u64) -> TokenState {
 
 async fn memory(bed: &Bed, lives: u64) -> TokenMemory {
     let memory = TokenMemory::new("default", Arc::clone(&bed.fence), bed.clock(), &bed.settings);
-    memory.put(&Ctx::new(), &ID, &state(bed, lives), seconds(3600), bed.fence.watch()).await.unwrap();
+    memory
+        .put(&Ctx::new(), &ID, &state(bed, lives), seconds(3600), bed.fence.watch(bed.clock.now()))
+        .await
+        .unwrap();
     assert!(is_kept(&memory));
     memory
 }

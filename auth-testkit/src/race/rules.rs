@@ -56,7 +56,7 @@ impl Facts<'_> {
         }
         loads.retain(|load| match heard.freshness {
             Freshness::Any => true,
-            Freshness::MaxAge(limit) => at.since(load.kept) <= limit,
+            Freshness::MaxAge(limit) => at.since(load.at) <= limit,
             Freshness::Fresh => load.asked >= began,
         });
         if loads.is_empty() {
@@ -72,7 +72,7 @@ impl Facts<'_> {
             && self.lives(newest, at)
             && !(self.kind == Kind::Tokens && self.is_disturbed(newest))
         {
-            loads.retain(|load| load.order >= newest.order || (self.forgets && load.ended > newest.ended));
+            loads.retain(|load| load.asked >= newest.asked || (self.forgets && load.ended > newest.ended));
         }
         if loads.is_empty() { broken(Rule::Newer) } else { Ok(()) }
     }
@@ -101,7 +101,7 @@ impl Facts<'_> {
     /// Returns the newest load that had answered before this step.
     pub(super) fn newest(&self, subject: usize, before: u64) -> Option<&Load> {
         let ended = self.loads.iter().filter(|load| load.said_of(subject).is_some() && load.ended < before);
-        ended.max_by_key(|load| load.order)
+        ended.max_by_key(|load| load.asked)
     }
 
     /// Returns the step of the last invalidation before a step.

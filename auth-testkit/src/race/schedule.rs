@@ -247,7 +247,7 @@ impl Schedule {
             }
             Step::Pass(millis) => self.setup.clock.advance(Duration::from_millis(millis.into())),
             Step::Refresh(subject, part) => {
-                let kept = self.facts(|facts| facts.newest(subject, self.now).map(|load| load.kept));
+                let kept = self.facts(|facts| facts.newest(subject, self.now).map(|load| load.at));
                 let Some(kept) = kept else { return impossible };
                 let then = kept + self.setup.ttl * u32::from(part) / 1000;
                 self.setup.clock.advance(then.since(self.at()));
@@ -290,7 +290,7 @@ impl Schedule {
             }
         });
         self.lines.push(Line::Ended(place, said));
-        if self.setup.board.end(place, None, kind == Kind::Tokens) {
+        if self.setup.board.end(place, None) {
             let now = self.at();
             self.mended.get_or_insert(now);
             self.report.voided += u64::from(voided);
@@ -300,7 +300,7 @@ impl Schedule {
     }
 
     fn fail(&mut self, place: usize, failure: Reply) {
-        self.setup.board.end(place, Some(failure), false);
+        self.setup.board.end(place, Some(failure));
         self.suffer();
     }
 
@@ -340,7 +340,7 @@ impl Schedule {
 
     async fn put(&mut self, subject: usize) -> Act {
         let crate::trial::What::Tokens(cache) = &self.tested.what else { return Act::Impossible };
-        let watch = self.setup.fence.watch();
+        let watch = self.setup.fence.watch(self.setup.clock.now());
         let version = self.versions.get(subject).copied().unwrap_or_default();
         let state = self.setup.cast.state(subject, version, &self.setup.clock);
         let id = self.setup.cast.token(subject);

@@ -178,7 +178,7 @@ impl History {
             (false, false) => None,
         };
         let fails = failure.is_some();
-        self.setup.board.end(place, failure, self.tested.kind() == Kind::Tokens);
+        self.setup.board.end(place, failure);
         self.report.failures += u64::from(fails);
         self.report.loads += u64::from(!fails);
         if fails {

@@ -42,7 +42,7 @@ fn state(bench: &TokenBench, login: &str, lives: Duration) -> TokenState {
 
 /// Puts a state that was validated just now.
 async fn put(cache: &dyn TokenCache, bench: &TokenBench, id: &TokenId, state: &TokenState, ttl: Duration) {
-    told("put", cache.put(&Ctx::new(), id, state, ttl, bench.fence.watch()).await);
+    told("put", cache.put(&Ctx::new(), id, state, ttl, bench.fence.watch(bench.clock.now())).await);
 }
 
 async fn get(cache: &dyn TokenCache, id: &TokenId) -> Lookup<TokenState> {
@@ -149,7 +149,7 @@ async fn what_was_validated_before_an_invalidation_is_not_kept(cache: &dyn Token
         (0..).zip([Subject::Login(who.login()), by_id, Subject::Realm(who.realm()), Subject::All])
     {
         let id = id(10, n);
-        let watch = bench.fence.watch();
+        let watch = bench.fence.watch(bench.clock.now());
         // The token is validated here; then it is put.
         bench.fence.invalidate(&subject);
         told("put", cache.put(&Ctx::new(), &id, &state, MINUTE, watch).await);

@@ -38,10 +38,6 @@ pub(crate) struct Load {
     pub(crate) state: State,
     /// The step in which it ended.
     pub(crate) ended: u64,
-    /// What it is newer than, and since when a cache knows of it: like `asked` and `at`; for a token, when it
-    /// was put.
-    pub(crate) order: u64,
-    pub(crate) kept: Moment,
     reply: Option<oneshot::Sender<Reply>>,
 }
 
@@ -101,17 +97,7 @@ impl Board {
         let mut log = self.log();
         let asked = log.step;
         let state = if read.is_some() { State::Said } else { State::Pending };
-        log.loads.push(Load {
-            subjects,
-            asked,
-            at,
-            read,
-            state,
-            ended: asked,
-            order: asked,
-            kept: at,
-            reply,
-        });
+        log.loads.push(Load { subjects, asked, at, read, state, ended: asked, reply });
     }
 
     /// Returns the questions that wait, oldest first.
@@ -136,16 +122,12 @@ impl Board {
     }
 
     /// Ends a question with what it has read, or with a failure. Reports whether somebody took it.
-    pub(crate) fn end(&self, place: usize, failure: Option<Reply>, puts: bool) -> bool {
-        let now = self.clock.now();
+    pub(crate) fn end(&self, place: usize, failure: Option<Reply>) -> bool {
         let mut log = self.log();
         let step = log.step;
         let Some(load) = log.loads.get_mut(place) else { return false };
         let Some(sender) = load.reply.take() else { return false };
         load.ended = step;
-        if puts {
-            (load.order, load.kept) = (step, now);
-        }
         let reply = failure.unwrap_or_else(|| Reply::Say(load.read.clone().unwrap_or_default()));
         load.state = if matches!(reply, Reply::Say(_)) { State::Said } else { State::Failed };
         let taken = sender.send(reply).is_ok();

@@ -208,14 +208,11 @@ impl Asker {
         {
             return Ok(self.cast.read_state(subject, &state));
         }
-        let began = self.clock.now();
-        let watch = self.fence.watch();
+        let watch = self.fence.watch(self.clock.now());
         let versions = self.board.ask(vec![subject]).await?;
         let version = versions.first().copied().unwrap_or_default();
         let state = self.cast.state(subject, version, &self.clock);
-        // What is put has lived since it was asked for.
-        let left = self.ttl.saturating_sub(self.clock.now().since(began));
-        let _ = self.cache.put(ctx, &id, &state, left, watch).await;
+        let _ = self.cache.put(ctx, &id, &state, self.ttl, watch).await;
         Ok(self.cast.read_state(subject, &state))
     }
 }
