@@ -9,7 +9,7 @@ use auth_core::{
     TokenState,
 };
 
-use crate::Key;
+use crate::{Ask, Key};
 
 /// An answer to any question. Cheap to clone, without allocating.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,9 +103,10 @@ impl Entry {
         Self { answer, stamp, loaded, end_ms: Self::NO_END, ahead: 0, jitter: 0, checked }
     }
 
-    /// Estimates the bytes that keeping it under a key takes, texts included, whether or not others share them.
+    /// Estimates the bytes that keeping it as the answer to a question takes, texts included, whether or not others
+    /// share them.
     #[must_use]
-    pub fn bytes(&self, key: &Key) -> usize {
+    pub fn bytes(&self, ask: &Ask<'_>) -> usize {
         let answer = match &self.answer {
             Answer::Account(Lookup::Found(account)) => {
                 let hash = account.hash().map_or(0, |hash| hash.as_str().len());
@@ -117,13 +118,13 @@ impl Entry {
             }
             Answer::Account(Lookup::NotFound) | Answer::Groups(Lookup::NotFound) | Answer::Access(_) => 0,
         };
-        let key = match key {
-            Key::Account(login) => login_bytes(login),
-            Key::Groups(who) => who_bytes(who),
-            Key::Access(who, object, mode) => {
-                who_bytes(who) + object_bytes(object) + mode.as_ref().map_or(0, |mode| mode.len())
+        let key = match *ask {
+            Ask::Account(login) => login_bytes(login),
+            Ask::Groups(who) => who_bytes(who),
+            Ask::Access(who, object, mode) => {
+                who_bytes(who) + object_bytes(object) + mode.map_or(0, str::len)
             }
-            Key::Token(_) => 0,
+            Ask::Token(_) => 0,
         };
         SLOT + key + answer
     }

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Bound, Usage};
-use crate::{Entry, Key};
+use crate::{Ask, Entry};
 
 // Below this, a table has one shard, so that it does exactly what its kind says.
 const ONE_SHARD: usize = 1024;
@@ -145,8 +145,8 @@ pub(super) fn spread(low: u32) -> u64 {
 }
 
 /// Returns what keeping an entry costs. One of 4 GiB fits no bound that matters.
-pub(super) fn cost(key: &Key, entry: &Entry) -> u32 {
-    u32::try_from(entry.bytes(key)).unwrap_or(u32::MAX)
+pub(super) fn cost(ask: &Ask<'_>, entry: &Entry) -> u32 {
+    u32::try_from(entry.bytes(ask)).unwrap_or(u32::MAX)
 }
 
 fn wide(n: usize) -> u64 {

@@ -51,8 +51,8 @@ struct Shard {
 struct Slot {
     name: Name,
     entry: Entry,
-    ticket: Ticket,
-    cost: u32,
+    // That of its ticket.
+    seq: u32,
     uses: AtomicU8,
     is_old: bool,
 }
@@ -99,7 +99,7 @@ impl Table for TtlTable {
     }
 
     fn put(&self, key: Key, entry: Entry) {
-        let cost = cost(&key, &entry);
+        let cost = cost(&key.ask(), &entry);
         if !self.budget.admits(cost) {
             self.remove(&key.ask());
             return;
@@ -136,7 +136,7 @@ impl Table for TtlTable {
             let mut shard = shard.0.write().unwrap_or_else(PoisonError::into_inner);
             let gone = std::mem::take(&mut *shard);
             for slot in &gone.slots {
-                self.budget.take(slot.cost);
+                self.budget.take(slot.cost());
             }
             drop(shard);
             drop(gone);
@@ -159,6 +159,19 @@ impl Slot {
             self.uses.store(uses + 1, Ordering::Relaxed);
         }
     }
+
+    fn has(&self, ticket: Ticket) -> bool {
+        self.seq == ticket.seq && low(self.name.ask().hash64()) == ticket.hash
+    }
+
+    // Neither this nor the hash is kept: both are seldom wanted, and slots are many.
+    fn cost(&self) -> u32 {
+        cost(&self.name.ask(), &self.entry)
+    }
+
+    fn hash(&self) -> u64 {
+        spread(low(self.name.ask().hash64()))
+    }
 }
 
 impl Shard {
@@ -166,8 +179,7 @@ impl Shard {
         let mut gone = Gone::default();
         let ask = key.ask();
         if let Some(slot) = self.slots.find_mut(spread(hash), |slot| slot.name.is(&ask)) {
-            budget.replace(slot.cost, cost);
-            slot.cost = cost;
+            budget.replace(slot.cost(), cost);
             gone._replaced = Some(std::mem::replace(&mut slot.entry, entry));
             self.shrink(budget, &mut gone);
             return gone;
@@ -188,8 +200,8 @@ impl Shard {
             self.young_slots += 1;
         }
         self.make_room();
-        let slot = Slot { name: key.into(), entry, ticket, cost, uses: AtomicU8::new(0), is_old };
-        self.slots.insert_unique(spread(hash), slot, |slot| spread(slot.ticket.hash));
+        let slot = Slot { name: key.into(), entry, seq: ticket.seq, uses: AtomicU8::new(0), is_old };
+        self.slots.insert_unique(spread(hash), slot, Slot::hash);
         gone
     }
 
@@ -197,7 +209,7 @@ impl Shard {
     fn shrink(&mut self, budget: &Budget, gone: &mut Gone) -> bool {
         while budget.over() {
             let Some(slot) = self.evict() else { return false };
-            budget.evict(slot.cost);
+            budget.evict(slot.cost());
             gone.slots.push(slot);
         }
         true
@@ -212,8 +224,7 @@ impl Shard {
                 Some(ticket) => ticket,
                 None => if short { self.old.pop_front() } else { self.young.pop_front() }?,
             };
-            let Ok(mut found) = self.slots.find_entry(spread(ticket.hash), |slot| slot.ticket == ticket)
-            else {
+            let Ok(mut found) = self.slots.find_entry(spread(ticket.hash), |slot| slot.has(ticket)) else {
                 self.stale = self.stale.saturating_sub(1);
                 continue;
             };
@@ -243,15 +254,14 @@ impl Shard {
     fn remove(&mut self, hash: u32, ask: &Ask<'_>, budget: &Budget) -> Option<Slot> {
         let found = self.slots.find_entry(spread(hash), |slot| slot.name.is(ask)).ok()?;
         let (slot, _) = found.remove();
-        budget.take(slot.cost);
+        budget.take(slot.cost());
         if !slot.is_old {
             self.young_slots -= 1;
         }
         self.stale += 1;
         if self.stale > self.slots.len() / 2 + MOST_STALE {
             let slots = &self.slots;
-            let live =
-                |ticket: &Ticket| slots.find(spread(ticket.hash), |slot| slot.ticket == *ticket).is_some();
+            let live = |ticket: &Ticket| slots.find(spread(ticket.hash), |slot| slot.has(*ticket)).is_some();
             self.young.retain(live);
             self.old.retain(live);
             self.stale = 0;
@@ -282,7 +292,7 @@ impl Shard {
         if held == self.slots.capacity() && held > 0 && held <= room / 16 * 15 {
             let mut fresh = HashTable::with_capacity(room);
             for slot in self.slots.drain() {
-                fresh.insert_unique(spread(slot.ticket.hash), slot, |slot| spread(slot.ticket.hash));
+                fresh.insert_unique(slot.hash(), slot, Slot::hash);
             }
             self.slots = fresh;
         }
@@ -300,8 +310,8 @@ mod tests {
     use crate::table::tests::{entry, token};
 
     #[test]
-    fn a_slot_is_eighty_eight_bytes() {
-        assert_eq!((size_of::<Name>(), size_of::<Entry>(), size_of::<Slot>()), (16, 56, 88));
+    fn a_slot_is_eighty_bytes() {
+        assert_eq!((size_of::<Name>(), size_of::<Entry>(), size_of::<Slot>()), (16, 56, 80));
     }
 
     #[test]

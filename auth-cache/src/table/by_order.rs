@@ -75,7 +75,7 @@ impl Table for OrderTable {
     }
 
     fn put(&self, key: Key, entry: Entry) {
-        let cost = cost(&key, &entry);
+        let cost = cost(&key.ask(), &entry);
         if !self.budget.admits(cost) {
             self.remove(&key.ask());
             return;

@@ -82,7 +82,7 @@ impl Table for LruTable {
     }
 
     fn put(&self, key: Key, entry: Entry) {
-        let cost = cost(&key, &entry);
+        let cost = cost(&key.ask(), &entry);
         if !self.budget.admits(cost) {
             self.remove(&key.ask());
             return;
@@ -100,7 +100,7 @@ impl Table for LruTable {
         if let Some(shard) = pick(&self.shards, ask.hash64()) {
             let gone = shard.lock().unwrap_or_else(PoisonError::into_inner).0.pop_entry(ask as &dyn Asked);
             if let Some((key, entry)) = gone {
-                self.budget.take(cost(&key, &entry));
+                self.budget.take(cost(&key.ask(), &entry));
             }
         }
     }
@@ -117,7 +117,7 @@ impl Table for LruTable {
         for shard in &self.shards {
             let gone = std::mem::take(&mut *shard.0.lock().unwrap_or_else(PoisonError::into_inner));
             for (key, entry) in gone.0.iter() {
-                self.budget.take(cost(key, entry));
+                self.budget.take(cost(&key.ask(), entry));
             }
         }
     }
@@ -127,7 +127,7 @@ impl Shard {
     fn put(&mut self, key: Key, entry: Entry, cost: u32, budget: &Budget) -> Vec<(Option<Key>, Entry)> {
         let mut gone = Vec::new();
         if let Some(place) = self.0.get_mut(&key.ask() as &dyn Asked) {
-            budget.replace(self::cost(&key, place), cost);
+            budget.replace(self::cost(&key.ask(), place), cost);
             gone.push((None, std::mem::replace(place, entry)));
             self.shrink(budget, &mut gone);
         } else {
@@ -146,7 +146,7 @@ impl Shard {
     fn shrink(&mut self, budget: &Budget, gone: &mut Vec<(Option<Key>, Entry)>) -> bool {
         while budget.over() {
             let Some((key, entry)) = self.0.pop_lru() else { return false };
-            budget.evict(cost(&key, &entry));
+            budget.evict(cost(&key.ask(), &entry));
             gone.push((Some(key), entry));
         }
         true

@@ -74,7 +74,7 @@ impl Table for LfuTable {
 
     fn put(&self, key: Key, entry: Entry) {
         let Some(cache) = &self.cache else { return };
-        let cost = cost(&key, &entry);
+        let cost = cost(&key.ask(), &entry);
         let _writing = self.lock(&key.ask());
         if matches!(self.bound, Bound::Bytes(most) if usize::try_from(cost).is_ok_and(|cost| cost > most)) {
             cache.invalidate(&key.ask() as &dyn Asked);

@@ -90,7 +90,7 @@ fn a_table_returns_what_was_last_put() {
             table.put(two.clone(), entry(2));
             table.put(one.clone(), entry(3));
             assert_eq!(table.get(&one.ask()).unwrap().loaded.as_nanos(), 3, "{name}");
-            let bytes = u64::try_from(entry(1).bytes(&one) + entry(1).bytes(&two)).unwrap();
+            let bytes = u64::try_from(entry(1).bytes(&one.ask()) + entry(1).bytes(&two.ask())).unwrap();
             assert_eq!(table.usage(), Usage { entries: 2, bytes, evictions: 0 }, "{name}");
             table.remove(&one.ask());
             table.remove(&token(9).ask());
@@ -138,7 +138,7 @@ fn a_table_keeps_to_a_number_of_entries_and_counts_what_had_to_go() {
 #[test]
 fn a_table_keeps_to_a_number_of_bytes() {
     each(|kind, factory| {
-        let one = entry(0).bytes(&token(0));
+        let one = entry(0).bytes(&token(0).ask());
         for most in [0, 1, one - 1, one, 3 * one + 1, 1000 * one, 10_000 * one] {
             let (table, name) = (factory(Bound::Bytes(most)), kind.name);
             let puts = u32::try_from(2 * most / one + 10).unwrap();
@@ -148,7 +148,7 @@ fn a_table_keeps_to_a_number_of_bytes() {
             }
             let usage = table.usage();
             assert!(within(&*table), "{name} {most}");
-            let cost = |n: &u32| table.get(&token(*n).ask()).map_or(0, |entry| entry.bytes(&token(*n)));
+            let cost = |n: &u32| table.get(&token(*n).ask()).map_or(0, |entry| entry.bytes(&token(*n).ask()));
             assert_eq!(
                 u64::try_from((0..puts).map(|n| cost(&n)).sum::<usize>()).unwrap(),
                 usage.bytes,
@@ -427,7 +427,7 @@ fn threads_leave_the_count_exact_and_the_bound_kept() {
                         matches!(entry.answer, Answer::Groups(_)) || entry.loaded.as_nanos() == u64::from(n);
                     assert!(answer, "{name}: an answer to another question");
                     entries += 1;
-                    bytes += u64::try_from(entry.bytes(&token(n))).unwrap();
+                    bytes += u64::try_from(entry.bytes(&token(n).ask())).unwrap();
                 }
             }
             let usage = table.usage();
@@ -501,7 +501,7 @@ proptest! {
                 prop_assert!(within(&*table), "{} {:?}", kind.name, table.usage());
             }
             let kept: Vec<_> = (0..40).filter_map(|n| Some((n, table.get(&token(n).ask())?))).collect();
-            let bytes: usize = kept.iter().map(|(n, entry)| entry.bytes(&token(*n))).sum();
+            let bytes: usize = kept.iter().map(|(n, entry)| entry.bytes(&token(*n).ask())).sum();
             let usage = table.usage();
             prop_assert_eq!((usage.entries, usage.bytes), (kept.len() as u64, bytes as u64), "{}", kind.name);
             for (n, entry) in kept {
