@@ -26,7 +26,7 @@ use crate::{Answer, Ask, Key};
 /// Loads run on the tokio runtime of whoever asks, detached from them: who leaves harms nobody.
 pub struct Cached<S: ?Sized> {
     inner: Arc<S>,
-    loader: Arc<Loader>,
+    pub(crate) loader: Arc<Loader>,
 }
 
 mod sealed {

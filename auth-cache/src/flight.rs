@@ -190,16 +190,16 @@ impl Seat {
 
     /// Keeps the answers, takes the flights off the list in the same step, and tells everybody who waits.
     fn land(mut self, answers: Vec<Result<Answer>>, loaded: Loaded) {
-        let ours = std::mem::take(&mut self.flights);
         let mut flights = self.loader.flights();
-        for (flight, answer) in ours.iter().zip(&answers) {
+        // They stay with the seat until all is kept: should a table panic, the rest are taken off the list too.
+        for (flight, answer) in self.flights.iter().zip(&answers) {
             let may_keep = flights.close(flight, answer.as_ref().ok().map(|_| loaded.at));
             if let (Ok(answer), true) = (answer, may_keep) {
                 self.loader.shelf.keep(flight.key.clone(), answer, flight.before, loaded);
             }
         }
         drop(flights);
-        for (flight, answer) in ours.iter().zip(answers) {
+        for (flight, answer) in std::mem::take(&mut self.flights).into_iter().zip(answers) {
             flight.landing.send_replace(Some(Landed::Brought(answer, loaded.at)));
         }
     }
@@ -243,6 +243,138 @@ impl Drop for Seat {
         let mut flights = self.loader.flights();
         for flight in &self.flights {
             flights.close(flight, None);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Backoff, Cached, Limits, Settings};
+    use auth_core::{Access, Clock, ErrorKind, Fence, ObjectPerms, Subject};
+    use auth_testkit::{Answer, ManualClock, ScriptedStore, info, object, principal};
+
+    const LIMIT: Duration = Duration::from_secs(5);
+
+    /// What becomes of a load.
+    #[derive(Debug, Clone, Copy)]
+    enum End {
+        Answered,
+        Voided,
+        Failed,
+        Panicked,
+        TookTooLong,
+        AskerLeft,
+        RuntimeEnded,
+        // Before it had its turn:
+        WaitedTooLong,
+        NobodyWaited,
+        LeftAlone,
+        RuntimeEndedBefore,
+    }
+
+    use End::*;
+
+    const ENDS: [End; 11] = [
+        Answered,
+        Voided,
+        Failed,
+        Panicked,
+        TookTooLong,
+        AskerLeft,
+        RuntimeEnded,
+        WaitedTooLong,
+        NobodyWaited,
+        LeftAlone,
+        RuntimeEndedBefore,
+    ];
+
+    async fn until(so: impl Fn() -> bool) {
+        for _ in 0..1000 {
+            if so() {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+        panic!("nothing happens any more");
+    }
+
+    /// Puts questions in one load, and lets it end like this.
+    fn check(end: End, objects: &[i64]) {
+        let (clock, fence) = (ManualClock::new(), Arc::new(Fence::new()));
+        let store = Arc::new(ScriptedStore::new(info("app")));
+        let backoff = Backoff { after: 1, ..Backoff::default() };
+        let settings = Settings::default().with_limits(Limits { loads: 1, backoff, ..Limits::default() });
+        let rights: Arc<Cached<dyn ObjectPerms>> = Arc::new(Cached::new(
+            Arc::<ScriptedStore>::clone(&store),
+            Arc::clone(&fence),
+            Arc::<ManualClock>::clone(&clock),
+            &settings,
+        ));
+        let lanes = || rights.loader.flights().lanes.len();
+        let turn = match end {
+            WaitedTooLong | NobodyWaited | LeftAlone | RuntimeEndedBefore => settings.gate.try_turn(),
+            _ => None,
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let asker = tokio::spawn({
+                let rights = Arc::clone(&rights);
+                let objects: Vec<_> = objects.iter().map(|id| object("doc", *id)).collect();
+                async move {
+                    let (ctx, who) = (Ctx::new(), principal("calvin"));
+                    match &objects[..] {
+                        [object] => drop(rights.access(&ctx, &who, object, None).await),
+                        objects => drop(rights.access_many(&ctx, &who, objects, None).await),
+                    }
+                }
+            });
+            let answer = async |answer: Result<Access>| {
+                for _ in objects {
+                    store.next_question().await.answer(answer.clone());
+                }
+            };
+            let down = Error::new(ErrorKind::Unavailable, "no connection");
+            // It sleeps until it must have its turn or its answer.
+            until(|| clock.sleepers() == 1).await;
+            assert_eq!(lanes(), objects.len(), "{end:?}: under way");
+            match end {
+                Answered => answer(Ok(Access::Allow)).await,
+                Voided => {
+                    fence.invalidate(&Subject::All);
+                    answer(Ok(Access::Allow)).await;
+                }
+                Failed => answer(Err(down)).await,
+                // The script panics over an answer to another sort of question.
+                Panicked => store.next_question().await.answer(Ok(Answer::Replaced(true))),
+                TookTooLong | WaitedTooLong => clock.advance(LIMIT),
+                AskerLeft => {
+                    asker.abort();
+                    answer(Ok(Access::Allow)).await;
+                }
+                NobodyWaited => {
+                    asker.abort();
+                    until(|| asker.is_finished()).await;
+                }
+                LeftAlone => {
+                    settings.gate.admit(clock.now(), LIMIT).unwrap().ended(clock.now(), Some(&down));
+                }
+                RuntimeEnded | RuntimeEndedBefore => return,
+            }
+            if !matches!(end, WaitedTooLong) {
+                drop(turn);
+            }
+            until(|| asker.is_finished() && clock.sleepers() == 0).await;
+        });
+        drop(runtime);
+        assert_eq!(lanes(), 0, "{end:?} of {}", objects.len());
+    }
+
+    #[test]
+    fn however_a_load_ends_no_lane_is_left() {
+        for end in ENDS {
+            check(end, &[1]);
+            check(end, &[1, 2]);
         }
     }
 }

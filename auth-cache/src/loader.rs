@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
 use auth_core::{BoxFuture, CacheUse, Clock, Ctx, Error, ErrorKind, Fence, Moment, Result, SourceInfo, Step};
@@ -47,7 +47,7 @@ impl Loader {
             shelf: Shelf::new(fence, clock, settings),
             gate: Arc::clone(&settings.gate),
             load_timeout: settings.load_timeout,
-            // A load may wait for its turn that long, and then take that long.
+            // A load may wait for its turn that long, and then take that long; and a quarter on top.
             flights: Mutex::new(Flights::new(settings.load_timeout.saturating_mul(5) / 2)),
         })
     }
@@ -271,7 +271,11 @@ impl Loader {
         F: Future<Output = Result<Answer>> + Send + 'static,
     {
         let Ok(runtime) = Handle::try_current() else { return };
-        let Ok(mut flights) = self.flights.try_lock() else { return };
+        let mut flights = match self.flights.try_lock() {
+            Ok(flights) => flights,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
         let now = self.shelf.clock.now();
         // What hangs on the gate is let go before the lock is: in the other order than it was taken.
         let Some((turn, refreshing)) = self.gate.try_refresh() else { return };

@@ -248,3 +248,24 @@ async fn an_oracle_that_cant_list_is_asked_like_any_other_source() {
     assert_eq!((store.asked(), stats.loads, stats.misses), (4, 4, 13));
     assert_eq!((stats.overloaded, stats.timeouts, stats.backed_off, stats.entries), (1, 1, 8, 0));
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_oracle_that_cant_list_and_fails_is_spared_those_who_wait_for_a_turn() {
+    let cannot = Capabilities { lists_groups: false, ..Capabilities::default() };
+    let backoff = Backoff { after: 1, ..Backoff::default() };
+    let bed = Bed::with(Settings::default().with_limits(Limits { loads: 1, backoff, ..Limits::default() }));
+    let store = Arc::new(ScriptedStore::new(info("app").with_capabilities(cannot)));
+    let cached = bed.groups(&store);
+    let askers: Vec<_> = (0..4)
+        .map(|_| {
+            let cached = Arc::clone(&cached);
+            tokio::spawn(async move { cached.is_member(&Ctx::new(), &calvin(), "staff").await })
+        })
+        .collect();
+    until(|| cached.report().stats.misses == 4).await;
+    soon(store.next_question()).await.fail(ErrorKind::Unavailable);
+    for asker in askers {
+        assert_eq!(soon(asker).await.unwrap().unwrap_err().kind(), ErrorKind::Unavailable);
+    }
+    assert_eq!((store.asked(), cached.report().stats.backed_off), (1, 3));
+}

@@ -1,14 +1,18 @@
 //! A thousand askers of one question, and what may happen to the one whose load they share.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use auth_cache::{Limits, Reports, Settings};
-use auth_core::{Clock, Ctx, ErrorKind, GroupOracle, GroupSet, Id, Lookup, Principal, Result, SourceInfo};
-use auth_testkit::{Answer, info, principal_at};
+use auth_cache::{Ask, Bound, Entry, Key, Limits, Reports, Settings, Table, Usage};
+use auth_core::{
+    Access, Clock, Ctx, ErrorKind, GroupOracle, GroupSet, Id, Lookup, ObjectPerms, Principal, Result,
+    SourceInfo,
+};
+use auth_testkit::{Answer, info, object, principal_at};
 
-use crate::helpers::{ALL, Bed, Scene, What, new, old, seconds, soon, until};
+use crate::helpers::{ALL, Bed, Scene, What, calvin, new, old, seconds, soon, until};
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Fault {
@@ -137,6 +141,91 @@ fn who_waits_for_a_load_of_a_runtime_that_ends_is_told_and_may_ask_again() {
         stays.block_on(scene.store.next_question()).answer(new(what));
         assert_eq!(stays.block_on(again).unwrap().unwrap(), "new");
     }
+}
+
+/// Somebody else's table, with a fault: it panics over the first entry that it is to keep.
+#[derive(Debug)]
+struct Brittle {
+    inner: Arc<dyn Table>,
+    breaks: Arc<AtomicBool>,
+}
+
+impl Brittle {
+    fn settings() -> Settings {
+        let (sound, breaks) = (Settings::default().factory, Arc::new(AtomicBool::new(true)));
+        Settings::new(Arc::new(move |bound| {
+            Arc::new(Self { inner: sound(bound), breaks: Arc::clone(&breaks) })
+        }))
+    }
+}
+
+impl Table for Brittle {
+    fn see(&self, ask: &Ask<'_>, see: &mut dyn FnMut(&Entry)) {
+        self.inner.see(ask, see);
+    }
+
+    fn put(&self, key: Key, entry: Entry) {
+        assert!(!self.breaks.swap(false, Ordering::SeqCst), "a table that breaks");
+        self.inner.put(key, entry);
+    }
+
+    fn remove(&self, ask: &Ask<'_>) {
+        self.inner.remove(ask);
+    }
+
+    fn usage(&self) -> Usage {
+        self.inner.usage()
+    }
+
+    fn bound(&self) -> Option<Bound> {
+        self.inner.bound()
+    }
+
+    fn clear(&self) {
+        self.inner.clear();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_table_that_panics_once_strands_nobody_and_ends_no_refreshing() {
+    let told = |kind| kind == ErrorKind::Unavailable;
+    for what in ALL {
+        let bed = Bed::with(Brittle::settings());
+        let scene = Scene::new(&bed);
+        let askers = [scene.spawn(what, Ctx::new()), scene.spawn(what, Ctx::new())];
+        soon(scene.store.next_question()).await.answer(old(what));
+        for asker in askers {
+            assert!(told(soon(asker).await.unwrap().unwrap_err().kind()), "{what:?}");
+        }
+        assert_eq!(scene.report(what).under_way, 0);
+
+        let asked = scene.spawn(what, Ctx::new());
+        let question = soon(scene.store.next_question()).await;
+        bed.clock.advance(Duration::from_millis(100));
+        question.answer(old(what));
+        assert_eq!(soon(asked).await.unwrap().unwrap(), "old");
+        while scene.report(what).refreshes == 0 {
+            bed.clock.advance(Duration::from_millis(10));
+            assert!(scene.peek(what, &Ctx::new()).is_some(), "{what:?}: it ended before it was refreshed");
+        }
+        soon(scene.store.next_question()).await.answer(new(what));
+        until(|| scene.peek(what, &Ctx::new()).as_deref() == Some("new")).await;
+    }
+
+    // Nor those whose answers come after the one over which it panics.
+    let scene = Scene::new(&Bed::with(Brittle::settings()));
+    let docs = [object("doc", 1), object("doc", 2)];
+    let asked = tokio::spawn({
+        let scene = scene.clone();
+        async move { scene.access.access_many(&Ctx::new(), &calvin(), &docs, None).await }
+    });
+    for _ in 0..2 {
+        soon(scene.store.next_question()).await.answer(Ok(Access::Allow));
+    }
+    for answer in soon(asked).await.unwrap() {
+        assert!(told(answer.unwrap_err().kind()));
+    }
+    assert_eq!(scene.report(What::Access).under_way, 0);
 }
 
 /// A source that counts how many ask it at once.

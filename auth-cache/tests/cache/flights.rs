@@ -305,7 +305,7 @@ fn a_load_whose_runtime_stands_still_is_given_up_and_asked_for_anew() {
         busy.block_on(async {
             let joined = scene.spawn(what, Ctx::new());
             until(|| scene.report(what).coalesced == 1).await;
-            // Half as long again as a load may wait and take.
+            // A quarter longer than a load may wait and take.
             bed.advance(1, Duration::from_millis(12_501)).await;
             assert_eq!(kind(&soon(joined).await.unwrap()), ErrorKind::Unavailable);
             let asked = scene.spawn(what, Ctx::new());

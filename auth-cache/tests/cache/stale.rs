@@ -119,6 +119,29 @@ async fn what_we_refuse_ourselves_is_no_reason_for_an_old_answer() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_waits_too_long_for_a_turn_gets_no_old_answer_for_that() {
+    for what in ALL {
+        let bed = Bed::with(settings().with_limits(Limits { loads: 1, ..Limits::default() }));
+        let scene = loaded(&bed, what).await;
+        bed.clock.advance(LIFE);
+        scene.store.set_mode(Mode::Hangs);
+        let first = one_of_many(&scene, 1);
+        bed.advance(1, seconds(1)).await;
+        let second = one_of_many(&scene, 2);
+        bed.advance(2, seconds(1)).await;
+        let asked = scene.spawn(what, Ctx::new());
+        // The first is given up at 5 s and the second has the turn; at 7 s this one has waited for 5 s.
+        bed.advance(3, seconds(3)).await;
+        soon(first).await.unwrap().unwrap_err();
+        until(|| scene.store.asked() == 3).await;
+        bed.advance(2, seconds(2)).await;
+        assert_eq!(soon(asked).await.unwrap().unwrap_err().kind(), ErrorKind::Overloaded, "{what:?}");
+        assert_eq!((scene.report(what).overloaded, scene.report(what).stale), (1, 0));
+        second.abort();
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn explain_says_that_an_old_answer_is_too_old() {
     for what in ALL {
         let bed = Bed::with(settings());
