@@ -4,6 +4,7 @@
 mod admin;
 mod cli;
 mod command;
+mod figures;
 mod hash;
 mod input;
 mod metrics;

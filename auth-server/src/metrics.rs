@@ -2,8 +2,11 @@
 
 use std::fmt::Write as _;
 
-use auth_cache::{AgeHistogram, Bound, CacheStats};
-use auth_stack::{MemoReport, SourceReport, Stack};
+use auth_cache::{AgeHistogram, Bound};
+use auth_password::HashedStats;
+use auth_stack::{SourceReport, Stack};
+
+use crate::figures::{self, Cache, Figure};
 
 /// Renders every metric in the Prometheus text format, version 0.0.4.
 pub(crate) fn render(stack: &Stack, sources: &[SourceReport]) -> String {
@@ -73,190 +76,23 @@ pub(crate) fn render(stack: &Stack, sources: &[SourceReport]) -> String {
         most,
     );
     let memos = stack.memos();
-    for (name, kind, help, value) in MEMO {
-        page.family(name, kind, help);
-        for memo in &memos {
-            page.sample(name, &[("realm", &*memo.realm), ("source", &*memo.source)], value(memo));
-        }
-    }
+    let memos: Vec<_> =
+        memos.iter().map(|memo| ([("realm", &*memo.realm), ("source", &*memo.source)], memo.stats)).collect();
+    page.memos(&memos);
     let reports = stack.caches();
     let caches: Vec<_> = reports
         .iter()
         .map(|(realm, report)| {
             let labels = [("realm", &**realm), ("source", &*report.source), ("cache", report.kind)];
-            (labels, &report.stats)
+            (labels, Cache::of(stack, report))
         })
         .collect();
-    for (name, kind, help, value) in CACHE {
-        page.family(name, kind, help);
-        for (labels, stats) in &caches {
-            page.sample(name, labels, value(stats));
-        }
-    }
-    page.family(
-        "gatepost_cache_bound_entries",
-        "gauge",
-        "The most entries, the eighth for nobody and nothing included.",
-    );
-    for (labels, stats) in &caches {
-        if let Some(Bound::Entries(most)) = stats.bound {
-            page.sample("gatepost_cache_bound_entries", labels, most);
-        }
-    }
-    page.family(
-        "gatepost_cache_bound_bytes",
-        "gauge",
-        "The most bytes, the eighth for nobody and nothing included.",
-    );
-    for (labels, stats) in &caches {
-        if let Some(Bound::Bytes(most)) = stats.bound {
-            page.sample("gatepost_cache_bound_bytes", labels, most);
-        }
-    }
-    page.family(
-        "gatepost_cache_lifetime_seconds",
-        "gauge",
-        "The longest that an answer lives: no hit is older.",
-    );
-    for ((_, report), (labels, _)) in reports.iter().zip(&caches) {
-        page.seconds("gatepost_cache_lifetime_seconds", labels, stack.lifetime(report));
-    }
-    page.family(
-        "gatepost_cache_stale_limit_seconds",
-        "gauge",
-        "The longest that an answer may stand in for a source that fails, from when it was asked; 0 for not at all.",
-    );
-    for ((_, report), (labels, _)) in reports.iter().zip(&caches) {
-        page.seconds("gatepost_cache_stale_limit_seconds", labels, stack.stale_limit(report));
-    }
-    page.family("gatepost_cache_load_seconds_total", "counter", "Time that loads took.");
-    for (labels, stats) in &caches {
-        page.seconds("gatepost_cache_load_seconds_total", labels, stats.load_time);
-    }
-    page.family(
-        "gatepost_cache_age_at_hit_seconds",
-        "histogram",
-        "How old the answers of hits were; the sum is estimated from the buckets.",
-    );
-    for (labels, stats) in &caches {
-        page.histogram("gatepost_cache_age_at_hit_seconds", labels, &stats.ages);
-    }
-    page.family("gatepost_cache_age_at_hit_max_seconds", "gauge", "The oldest answer served so far.");
-    for (labels, stats) in &caches {
-        page.seconds("gatepost_cache_age_at_hit_max_seconds", labels, stats.ages.max());
-    }
-    page.family(
-        "gatepost_cache_stale_age_max_seconds",
-        "gauge",
-        "The oldest answer that stood in for a source that had failed.",
-    );
-    for (labels, stats) in &caches {
-        page.seconds("gatepost_cache_stale_age_max_seconds", labels, stats.max_stale_age);
-    }
+    page.caches(&caches);
     page.0
 }
 
-type Value<T> = fn(&T) -> u64;
-
-const MEMO: [(&str, &str, &str, Value<MemoReport>); 8] = [
-    ("gatepost_memo_hits_total", "counter", "Passwords known to be right from memory.", |memo| {
-        memo.stats.memo_hits
-    }),
-    ("gatepost_memo_entries", "gauge", "Passwords remembered to be right.", |memo| {
-        u64::try_from(memo.stats.memo_entries).unwrap_or(u64::MAX)
-    }),
-    ("gatepost_memo_misses_total", "counter", "Passwords verified since they were not remembered.", |memo| {
-        memo.stats.memo_misses
-    }),
-    ("gatepost_memo_evictions_total", "counter", "Remembered passwords that made room for others.", |memo| {
-        memo.stats.memo_evictions
-    }),
-    ("gatepost_memo_bound_entries", "gauge", "The most passwords that are remembered.", |memo| {
-        u64::try_from(memo.stats.memo_bound).unwrap_or(u64::MAX)
-    }),
-    (
-        "gatepost_password_rechecks_total",
-        "counter",
-        "Questions to a source again since a password did not fit what was remembered.",
-        |memo| memo.stats.rechecks,
-    ),
-    (
-        "gatepost_hash_upgrades_total",
-        "counter",
-        "Stored hashes replaced by better ones at a login.",
-        |memo| memo.stats.upgrades,
-    ),
-    (
-        "gatepost_hash_upgrade_failures_total",
-        "counter",
-        "Stored hashes that could not be replaced by better ones; the login succeeded.",
-        |memo| memo.stats.upgrade_failures,
-    ),
-];
-
-const CACHE: [(&str, &str, &str, Value<CacheStats>); 17] = [
-    (
-        "gatepost_cache_hits_total",
-        "counter",
-        "Answers from the cache; a login whose hash has still to be verified looks twice.",
-        |stats| stats.hits,
-    ),
-    (
-        "gatepost_cache_negative_hits_total",
-        "counter",
-        "Those of the hits that said that there is nobody or nothing.",
-        |stats| stats.negative_hits,
-    ),
-    (
-        "gatepost_cache_misses_total",
-        "counter",
-        "Questions that the cache could not answer (stale ones among them).",
-        |stats| stats.misses,
-    ),
-    ("gatepost_cache_coalesced_total", "counter", "Questions that waited for another one's load.", |stats| {
-        stats.coalesced
-    }),
-    ("gatepost_cache_loads_total", "counter", "Loads from the source.", |stats| stats.loads),
-    ("gatepost_cache_load_errors_total", "counter", "Loads that failed.", |stats| stats.load_errors),
-    (
-        "gatepost_cache_voided_total",
-        "counter",
-        "Entries found, and loads come back, void after an invalidation.",
-        |stats| stats.voided,
-    ),
-    ("gatepost_cache_expired_total", "counter", "Entries found past their life.", |stats| stats.expired),
-    ("gatepost_cache_evictions_total", "counter", "Entries that made room for others.", |stats| {
-        stats.evictions
-    }),
-    ("gatepost_cache_entries", "gauge", "Entries.", |stats| stats.entries),
-    ("gatepost_cache_bytes", "gauge", "Bytes of the entries, estimated.", |stats| stats.bytes),
-    ("gatepost_cache_loads_under_way", "gauge", "Loads that are under way.", |stats| stats.under_way),
-    (
-        "gatepost_cache_stale_total",
-        "counter",
-        "Answers past their life that stood in for a source that had failed.",
-        |stats| stats.stale,
-    ),
-    (
-        "gatepost_cache_backed_off_total",
-        "counter",
-        "Questions not put to a source that is left alone since it has failed.",
-        |stats| stats.backed_off,
-    ),
-    (
-        "gatepost_cache_overloaded_total",
-        "counter",
-        "Questions refused since too many waited for the source.",
-        |stats| stats.overloaded,
-    ),
-    ("gatepost_cache_refreshes_total", "counter", "Loads of what is in use before it ends.", |stats| {
-        stats.refreshes
-    }),
-    ("gatepost_cache_load_timeouts_total", "counter", "Loads that took too long.", |stats| stats.timeouts),
-];
-
 #[derive(Default)]
-struct Page(String);
+pub(crate) struct Page(pub(crate) String);
 
 impl Page {
     fn family(&mut self, name: &str, kind: &str, help: &str) {
@@ -279,6 +115,48 @@ impl Page {
             self.0.push('}');
         }
         let _ = writeln!(self.0, " {value}");
+    }
+
+    /// Writes the figures of these, each family once.
+    fn figures<T, const N: usize>(&mut self, figures: &[Figure<T>], of: &[([(&str, &str); N], T)]) {
+        for figure in figures {
+            self.family(figure.name, figure.kind(), figure.help);
+            for (labels, one) in of {
+                self.sample(figure.name, labels, figure.sample(one));
+            }
+        }
+    }
+
+    pub(crate) fn memos(&mut self, memos: &[([(&str, &str); 2], HashedStats)]) {
+        self.figures(figures::MEMO, memos);
+        self.figures(figures::HASHED, memos);
+    }
+
+    pub(crate) fn caches(&mut self, caches: &[([(&str, &str); 3], Cache)]) {
+        self.figures(figures::CACHE, caches);
+        let name = "gatepost_cache_bound_entries";
+        self.family(name, "gauge", "The most entries, the eighth for nobody and nothing included.");
+        for (labels, cache) in caches {
+            if let Some(Bound::Entries(most)) = cache.stats.bound {
+                self.sample(name, labels, most);
+            }
+        }
+        let name = "gatepost_cache_bound_bytes";
+        self.family(name, "gauge", "The most bytes, the eighth for nobody and nothing included.");
+        for (labels, cache) in caches {
+            if let Some(Bound::Bytes(most)) = cache.stats.bound {
+                self.sample(name, labels, most);
+            }
+        }
+        let name = "gatepost_cache_age_at_hit_seconds";
+        self.family(
+            name,
+            "histogram",
+            "How old the answers of hits were; the sum is estimated from the buckets.",
+        );
+        for (labels, cache) in caches {
+            self.histogram(name, labels, &cache.stats.ages);
+        }
     }
 
     fn histogram(&mut self, name: &str, labels: &[(&str, &str)], ages: &AgeHistogram) {

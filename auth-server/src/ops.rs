@@ -10,11 +10,12 @@ use auth_core::{
     ObjectRef, Password, Principal, Realm, Record, Reject, Result, StateChange, Step, StoredHash, Subject,
     UserEntry, Verdict,
 };
-use auth_password::Scheme;
+use auth_password::{HashedStats, Scheme};
 use auth_stack::Stack;
 use serde_json::{Map, Value, json};
 
 use crate::command::{Command, Credential, Reply, Secret, told};
+use crate::figures::{self, micros, millis};
 
 /// Runs a command. Each question and each write has its limit, so every command ends: most within seconds, an
 /// import after as many writes as it has users.
@@ -141,13 +142,9 @@ fn step(step: &Step) -> Value {
         row.insert("took_us".into(), micros(took).into());
     }
     if let Some(age) = step.age {
-        row.insert("age_ms".into(), u64::try_from(age.as_millis()).unwrap_or(u64::MAX).into());
+        row.insert("age_ms".into(), millis(age).into());
     }
     row.into()
-}
-
-fn micros(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn unix(time: SystemTime) -> u64 {
@@ -570,10 +567,6 @@ fn bound(bound: Option<Bound>) -> Value {
     }
 }
 
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
 /// How many answers were at most so old and older than the bound before, up to the last that counts any.
 fn ages(ages: &AgeHistogram) -> Value {
     let mut buckets: Vec<_> = ages.buckets().collect();
@@ -581,40 +574,49 @@ fn ages(ages: &AgeHistogram) -> Value {
     buckets.iter().map(|(le, count)| json!({ "le_ms": le.map(millis), "count": count })).collect()
 }
 
+/// The row of one cache: what tells it from others, and its figures.
+pub(crate) fn cache_row(realm: &str, source: &str, of: &str, kind: &str, cache: &figures::Cache) -> Value {
+    let stats = &cache.stats;
+    let mut row = figures::told(figures::CACHE, cache);
+    row.extend([
+        ("realm".to_owned(), realm.into()),
+        ("source".to_owned(), source.into()),
+        ("cache".to_owned(), of.into()),
+        ("kind".to_owned(), kind.into()),
+        ("bound".to_owned(), bound(stats.bound)),
+        ("ages".to_owned(), ages(&stats.ages)),
+        ("age_p50_ms".to_owned(), millis(stats.ages.quantile(0.5)).into()),
+        ("age_p99_ms".to_owned(), millis(stats.ages.quantile(0.99)).into()),
+    ]);
+    row.into()
+}
+
+/// The row of the passwords that are remembered to be right for one source.
+pub(crate) fn memo_row(realm: &str, source: &str, memo: &HashedStats) -> Value {
+    let mut row = figures::told(figures::MEMO, memo);
+    row.extend([
+        ("realm".to_owned(), realm.into()),
+        ("source".to_owned(), source.into()),
+        ("cache".to_owned(), "memo".into()),
+        ("kind".to_owned(), "memo".into()),
+        ("bound".to_owned(), bound(Some(Bound::Entries(memo.memo_bound)))),
+    ]);
+    row.into()
+}
+
 fn cache_stats(stack: &Stack) -> Reply {
+    let kind = &stack.config().cache.kind;
     let caches = stack.caches();
     let rows = caches.iter().map(|(realm, report)| {
-        let stats = &report.stats;
-        json!({
-            "realm": &**realm, "source": &*report.source, "cache": report.kind,
-            "kind": stack.config().cache.kind,
-            "hits": stats.hits, "negative_hits": stats.negative_hits, "stale": stats.stale,
-            "misses": stats.misses, "coalesced": stats.coalesced, "backed_off": stats.backed_off,
-            "overloaded": stats.overloaded,
-            "loads": stats.loads, "refreshes": stats.refreshes, "load_errors": stats.load_errors,
-            "timeouts": stats.timeouts, "under_way": stats.under_way, "load_us": micros(stats.load_time),
-            "voided": stats.voided, "expired": stats.expired, "evictions": stats.evictions,
-            "entries": stats.entries, "bytes": stats.bytes, "bound": bound(stats.bound),
-            "ages": ages(&stats.ages), "age_p50_ms": millis(stats.ages.quantile(0.5)),
-            "age_p99_ms": millis(stats.ages.quantile(0.99)), "max_age_ms": millis(stats.ages.max()),
-            "lifetime_ms": millis(stack.lifetime(report)),
-            "max_stale_age_ms": millis(stats.max_stale_age),
-            "stale_limit_ms": millis(stack.stale_limit(report)),
-        })
+        cache_row(realm, &report.source, report.kind, kind, &figures::Cache::of(stack, report))
     });
     let mut rows: Vec<Value> = rows.collect();
-    if stack.config().cache.kind == "none" {
+    if kind == "none" {
         rows.push(json!({ "cache": "none", "kind": "none" }));
     }
-    rows.extend(stack.memos().iter().filter(|memo| memo.stats.memo_bound > 0).map(|memo| {
-        let stats = &memo.stats;
-        json!({
-            "realm": &*memo.realm, "source": &*memo.source, "cache": "memo", "kind": "memo",
-            "hits": stats.memo_hits, "misses": stats.memo_misses, "rechecks": stats.rechecks,
-            "evictions": stats.memo_evictions, "entries": stats.memo_entries,
-            "bound": bound(Some(Bound::Entries(stats.memo_bound))),
-        })
-    }));
+    let memos = stack.memos();
+    let memos = memos.iter().filter(|memo| memo.stats.memo_bound > 0);
+    rows.extend(memos.map(|memo| memo_row(&memo.realm, &memo.source, &memo.stats)));
     let (owners, most) = stack.owners();
     rows.push(json!({
         "cache": "owners", "kind": "owners", "entries": owners, "bound": bound(Some(Bound::Entries(most))),

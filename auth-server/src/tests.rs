@@ -3,13 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use auth_core::{Error, ErrorKind};
+use auth_cache::Bound;
+use auth_core::{Clock, Error, ErrorKind};
+use auth_password::HashedStats;
 use auth_stack::Stack;
+use auth_testkit::ManualClock;
 use serde_json::{Value, json};
 
 use crate::command::{Command, Credential, Reply, Secret};
-use crate::{admin, metrics, ops, output, serve};
+use crate::{admin, figures, metrics, ops, output, serve};
 
 const MANAGED: &str = "[password]\nargon2 = { memory_kib = 64, passes = 1 }\naccept_weak = [\"apr_md5_crypt\"]\n\
                        [source.local]\nkind = \"sql\"\nurl = \"sqlite::memory:\"\n";
@@ -665,6 +669,140 @@ async fn the_metrics_are_well_formed() {
     }
     // Labels are names from configuration, never people.
     assert!(!page.contains("calvin") && !page.contains("secretive"));
+}
+
+/// The fields of statistics as their `Debug` shows them, but those that are no number.
+fn numbers(stats: &impl std::fmt::Debug) -> Vec<(String, u64)> {
+    let text = format!("{stats:#?}");
+    // Deeper lines begin with more blanks.
+    let fields =
+        text.lines().filter_map(|line| line.strip_prefix("    ")?.strip_suffix(',')?.split_once(": "));
+    let fields = fields.filter(|(name, _)| !name.starts_with(' '));
+    fields.filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?))).collect()
+}
+
+#[tokio::test]
+async fn every_figure_of_a_cache_is_told_under_its_own_names() {
+    let clock = ManualClock::new();
+    let builder = Stack::builder().data("/nowhere").config(MANAGED);
+    let stack = builder.clock(Arc::clone(&clock) as Arc<dyn Clock>).build().await.unwrap();
+    check(&stack, add("calvin", &[], ready(HASH, None)), 0, json!({})).await;
+    check(&stack, check_group("calvin", "staff"), 1, json!({ "cache": "miss" })).await;
+    // Ages of which the half, nearly all and the greatest are three.
+    for (later, hits) in [(1, 150), (100, 50), (4_000, 1)] {
+        clock.advance(Duration::from_millis(later));
+        for _ in 0..hits {
+            check(&stack, check_group("calvin", "staff"), 1, json!({ "cache": "hit" })).await;
+        }
+    }
+    let (_, report) = stack.caches().into_iter().find(|(_, report)| report.kind == "groups").unwrap();
+    let mut stats = report.stats;
+    stats.hits = 1_001;
+    stats.negative_hits = 1_002;
+    stats.stale = 1_003;
+    stats.misses = 1_004;
+    stats.coalesced = 1_005;
+    stats.backed_off = 1_006;
+    stats.overloaded = 1_007;
+    stats.loads = 1_008;
+    stats.refreshes = 1_009;
+    stats.load_errors = 1_010;
+    stats.under_way = 1_011;
+    stats.timeouts = 1_012;
+    stats.voided = 1_013;
+    stats.expired = 1_014;
+    stats.evictions = 1_015;
+    stats.entries = 1_016;
+    stats.bytes = 1_017;
+    stats.bound = Some(Bound::Entries(1_018));
+    stats.load_time = Duration::from_micros(2_001);
+    stats.max_stale_age = Duration::from_millis(2_002);
+    let (lifetime, stale_limit) = (Duration::from_millis(2_003), Duration::from_millis(2_004));
+    let cache = |stats| figures::Cache { stats, lifetime, stale_limit };
+    let row = ops::cache_row("r", "s", "groups", "ttl", &cache(stats));
+    let mut page = metrics::Page::default();
+    page.caches(&[([("realm", "r"), ("source", "s"), ("cache", "groups")], cache(stats))]);
+    let mut told = 0;
+    let mut tell = |key: &str, value: u64, name: &str, sample: &str| {
+        assert_eq!(row[key], value, "{key} of {row}");
+        let line = format!("gatepost_cache_{name}{{realm=\"r\",source=\"s\",cache=\"groups\"}} {sample}");
+        assert!(page.0.lines().any(|known| known == line), "{line} is not in {}", page.0);
+        told += 1;
+    };
+    let numbers_of_cache = numbers(&stats);
+    assert_eq!(numbers_of_cache.len(), 17, "{stats:?}");
+    for (field, value) in &numbers_of_cache {
+        assert!(*value > 1_000, "{field} has no value of its own");
+        let name = match field.as_str() {
+            "entries" | "bytes" => field.clone(),
+            "under_way" => s("loads_under_way"),
+            "timeouts" => s("load_timeouts_total"),
+            other => format!("{other}_total"),
+        };
+        tell(field, *value, &name, &value.to_string());
+    }
+    tell("load_us", 2_001, "load_seconds_total", "0.002001");
+    tell("max_stale_age_ms", 2_002, "stale_age_max_seconds", "2.002000");
+    tell("lifetime_ms", 2_003, "lifetime_seconds", "2.003000");
+    tell("stale_limit_ms", 2_004, "stale_limit_seconds", "2.004000");
+    tell("max_age_ms", 4_101, "age_at_hit_max_seconds", "4.101000");
+    assert_eq!(told, figures::CACHE.len());
+    assert_eq!((&row["age_p50_ms"], &row["age_p99_ms"]), (&json!(1), &json!(128)));
+    assert_eq!(
+        (&row["bound"], &row["cache"], &row["kind"]),
+        (&json!({ "entries": 1_018 }), &json!("groups"), &json!("ttl"))
+    );
+    assert_eq!((&row["realm"], &row["source"]), (&json!("r"), &json!("s")));
+    let labels = "{realm=\"r\",source=\"s\",cache=\"groups\"";
+    for line in [
+        format!("gatepost_cache_bound_entries{labels}}} 1018"),
+        format!("gatepost_cache_age_at_hit_seconds_bucket{labels},le=\"0.001\"}} 150"),
+        format!("gatepost_cache_age_at_hit_seconds_count{labels}}} 201"),
+    ] {
+        assert!(page.0.lines().any(|known| known == line), "{line} is not in {}", page.0);
+    }
+    stats.bound = Some(Bound::Bytes(1_019));
+    let mut page = metrics::Page::default();
+    page.caches(&[([("realm", "r"), ("source", "s"), ("cache", "groups")], cache(stats))]);
+    assert!(page.0.contains(&format!("\ngatepost_cache_bound_bytes{labels}}} 1019\n")), "{}", page.0);
+    assert!(!page.0.contains(&format!("gatepost_cache_bound_entries{labels}")), "{}", page.0);
+}
+
+#[test]
+fn every_figure_of_remembered_passwords_is_told_under_its_own_names() {
+    let mut stats = HashedStats::default();
+    stats.memo_hits = 1_001;
+    stats.memo_misses = 1_002;
+    stats.memo_evictions = 1_003;
+    stats.memo_entries = 1_004;
+    stats.memo_bound = 1_005;
+    stats.rechecks = 1_006;
+    stats.upgrades = 1_007;
+    stats.upgrade_failures = 1_008;
+    assert_eq!(numbers(&stats).len(), 8, "{stats:?}");
+    assert!(numbers(&stats).iter().all(|(_, value)| *value > 1_000), "{stats:?}");
+    let row = ops::memo_row("r", "s", &stats);
+    let told = json!({
+        "realm": "r", "source": "s", "cache": "memo", "kind": "memo", "hits": 1_001, "misses": 1_002,
+        "evictions": 1_003, "entries": 1_004, "bound": { "entries": 1_005 }, "rechecks": 1_006,
+    });
+    assert_eq!(row, told);
+    let mut page = metrics::Page::default();
+    page.memos(&[([("realm", "r"), ("source", "s")], stats)]);
+    let mut samples: Vec<&str> = page.0.lines().filter(|line| !line.starts_with('#')).collect();
+    samples.sort_unstable();
+    let named = [
+        ("gatepost_hash_upgrade_failures_total", 1_008),
+        ("gatepost_hash_upgrades_total", 1_007),
+        ("gatepost_memo_bound_entries", 1_005),
+        ("gatepost_memo_entries", 1_004),
+        ("gatepost_memo_evictions_total", 1_003),
+        ("gatepost_memo_hits_total", 1_001),
+        ("gatepost_memo_misses_total", 1_002),
+        ("gatepost_password_rechecks_total", 1_006),
+    ];
+    let named = named.map(|(name, value)| format!("{name}{{realm=\"r\",source=\"s\"}} {value}"));
+    assert_eq!(samples, named);
 }
 
 #[tokio::test]
