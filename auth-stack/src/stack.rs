@@ -286,19 +286,19 @@ impl Stack {
     }
 
     /// Returns the longest that an answer of this cache may stand in for a source that fails, from when the source
-    /// was asked. Zero where none may.
+    /// was asked. Zero where none may. That there is nobody or nothing never does, however long it lives.
     #[must_use]
     pub fn stale_limit(&self, report: &Report) -> Duration {
         let Span(longer) = self.config.cache.stale_if_error;
-        // "Nobody" never stands in.
         let ttls = self.lifetimes.as_ref().map(|lifetimes| lifetimes.get()).filter(|_| !longer.is_zero());
-        let known = ttls.map(|ttls| match report.kind {
+        let life = ttls.map_or(Duration::ZERO, |ttls| match report.kind {
             "accounts" => ttls.account,
             "groups" => ttls.groups,
-            "access" => ttls.allow.max(ttls.deny).max(ttls.not_found),
+            "access" => ttls.allow.max(ttls.deny),
             _ => Duration::ZERO,
         });
-        known.map_or(Duration::ZERO, |known| known + longer)
+        // What is not kept can't stand in.
+        if life.is_zero() { life } else { life + longer }
     }
 
     /// Returns for how many logins it is remembered which source knew them, and the most.

@@ -13,7 +13,7 @@ mod common;
 use std::sync::Arc;
 use std::time::Duration;
 
-use auth_cache::{Bound, CacheStats};
+use auth_cache::{Bound, CacheStats, Report};
 use auth_core::{Access, CacheUse, Clock, Ctx, Directory, Member, Record, StateChange, Subject};
 use auth_stack::Stack;
 use auth_testkit::{ManualClock, object};
@@ -97,6 +97,24 @@ async fn during_an_outage_known_users_log_in_with_flagged_old_answers_until_the_
         bench.clock.advance(MINUTE);
         assert_eq!(bench.login().await.0, "error unavailable", "{cache}: past the bound");
         realm.is_member(&ctx, &calvin, "staff").await.unwrap_err();
+    }
+}
+
+#[tokio::test]
+async fn what_may_stand_in_is_told_by_the_life_of_what_was_known_and_not_of_nobody_or_nothing() {
+    let ttls = "ttl = { account = \"60s\", groups = \"0s\", allow = \"30s\", deny = \"40s\", unknown = \"2m\", not_found = \"3m\" }";
+    for (longer, limits) in [("5m", [360, 0, 340]), ("0s", [0, 0, 0])] {
+        let bench = bench("ttl", &format!("{ttls}\nstale_if_error = \"{longer}\""), "").await;
+        let reports = bench.stack.caches();
+        let told = |told: fn(&Stack, &Report) -> Duration| {
+            ["accounts", "groups", "access"].map(|kind| {
+                let (_, report) = reports.iter().find(|(_, report)| report.kind == kind).unwrap();
+                told(&bench.stack, report).as_secs()
+            })
+        };
+        assert_eq!(told(Stack::stale_limit), limits, "{longer}");
+        // No hit is older, one that says "nothing" neither.
+        assert_eq!(told(Stack::lifetime), [120, 120, 180], "{longer}");
     }
 }
 
