@@ -115,7 +115,8 @@ impl Identity {
     /// # Errors
     /// [`Unsupported`](ErrorKind::Unsupported) if the list of groups is too long for a header.
     pub(crate) fn new(who: &Principal, groups: &GroupSet) -> Result<Self> {
-        let mut list = String::new();
+        // Seldom is anything escaped: then it grows no more.
+        let mut list = String::with_capacity(groups.heap_bytes().min(MAX_GROUPS_BYTES));
         for group in groups.iter() {
             if !list.is_empty() {
                 list.push(',');
@@ -152,18 +153,19 @@ fn header(text: String) -> Result<HeaderValue> {
 /// Appends a name so that it reads back as itself, alone and in a list.
 fn push_name(out: &mut String, name: &str) {
     // Blanks within a name stay readable; around it, readers of lists would trim them.
-    let inner = name.trim_matches(' ');
-    let (before, after) = match name.find(inner) {
-        Some(at) if !inner.is_empty() => (at, name.len() - at - inner.len()),
-        _ => (name.len(), 0),
-    };
-    (0..before).for_each(|_| out.push_str("%20"));
+    let rest = name.trim_start_matches(' ');
+    let inner = rest.trim_end_matches(' ');
+    (rest.len()..name.len()).for_each(|_| out.push_str("%20"));
     push_escaped(out, inner, |byte| matches!(byte, b' '..=b'~') && byte != b',' && byte != b'%');
-    (0..after).for_each(|_| out.push_str("%20"));
+    (inner.len()..rest.len()).for_each(|_| out.push_str("%20"));
 }
 
 /// Appends a text with every byte that is not plain percent-encoded.
 pub(crate) fn push_escaped(out: &mut String, text: &str, plain: impl Fn(u8) -> bool) {
+    // Whole texts are mostly plain.
+    if text.bytes().all(|byte| byte.is_ascii() && plain(byte)) {
+        return out.push_str(text);
+    }
     for byte in text.bytes() {
         if byte.is_ascii() && plain(byte) {
             out.push(char::from(byte));
