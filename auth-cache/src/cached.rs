@@ -30,7 +30,11 @@ pub struct Cached<S: ?Sized> {
 }
 
 mod sealed {
-    use auth_core::SourceInfo;
+    use std::sync::Arc;
+
+    use auth_core::{BoxFuture, Ctx, Result, SourceInfo};
+
+    use crate::{Answer, Key};
 
     /// What [`Cached`](super::Cached) can wrap.
     pub trait Cacheable: Send + Sync + 'static {
@@ -38,6 +42,8 @@ mod sealed {
         const KIND: &'static str;
         /// Describes the source.
         fn info(&self) -> &SourceInfo;
+        /// Puts questions, all in one. Boxed, so that a hit carries none of this.
+        fn load(self: Arc<Self>, ctx: Ctx, keys: Vec<Key>) -> BoxFuture<Vec<Result<Answer>>>;
     }
 }
 
@@ -48,12 +54,26 @@ impl Cacheable for dyn AccountSource {
     fn info(&self) -> &SourceInfo {
         self.source()
     }
+
+    fn load(self: Arc<Self>, ctx: Ctx, keys: Vec<Key>) -> BoxFuture<Vec<Result<Answer>>> {
+        Box::pin(async move {
+            let [Key::Account(login)] = keys.as_slice() else { return vec![Err(misfit())] };
+            vec![self.account(&ctx, login).await.map(Answer::Account)]
+        })
+    }
 }
 
 impl Cacheable for dyn GroupOracle {
     const KIND: &'static str = "groups";
     fn info(&self) -> &SourceInfo {
         self.source()
+    }
+
+    fn load(self: Arc<Self>, ctx: Ctx, keys: Vec<Key>) -> BoxFuture<Vec<Result<Answer>>> {
+        Box::pin(async move {
+            let [Key::Groups(who)] = keys.as_slice() else { return vec![Err(misfit())] };
+            vec![self.groups_of(&ctx, who).await.map(Answer::Groups)]
+        })
     }
 }
 
@@ -62,13 +82,35 @@ impl Cacheable for dyn ObjectPerms {
     fn info(&self) -> &SourceInfo {
         self.source()
     }
+
+    /// All are about the same person and mode.
+    fn load(self: Arc<Self>, ctx: Ctx, keys: Vec<Key>) -> BoxFuture<Vec<Result<Answer>>> {
+        Box::pin(async move {
+            let (who, mode) = match keys.as_slice() {
+                [Key::Access(who, object, mode)] => {
+                    return vec![self.access(&ctx, who, object, mode.as_deref()).await.map(Answer::Access)];
+                }
+                [Key::Access(who, _, mode), ..] => (who, mode.as_deref()),
+                _ => return vec![Err(misfit())],
+            };
+            let object = |key: &Key| match key {
+                Key::Access(_, object, _) => Some(object.clone()),
+                _ => None,
+            };
+            let objects: Vec<ObjectRef> = keys.iter().filter_map(object).collect();
+            let answers = self.access_many(&ctx, who, &objects, mode).await;
+            answers.into_iter().map(|answer| answer.map(Answer::Access)).collect()
+        })
+    }
 }
 
 impl<S: Cacheable + ?Sized> Cached<S> {
     /// Wraps a source.
     #[must_use]
     pub fn new(inner: Arc<S>, fence: Arc<Fence>, clock: Arc<dyn Clock>, settings: &Settings) -> Self {
-        let loader = Loader::new(inner.info().clone(), S::KIND, fence, clock, settings);
+        let source = Arc::clone(&inner);
+        let load = Box::new(move |ctx, keys| Arc::clone(&source).load(ctx, keys));
+        let loader = Loader::new(inner.info().clone(), S::KIND, load, fence, clock, settings);
         Self { inner, loader }
     }
 }
@@ -111,63 +153,6 @@ fn access(answer: &Answer) -> Result<Access> {
     }
 }
 
-// The loads. Boxed, so that a hit carries none of their code.
-
-fn load_account(
-    inner: &Arc<dyn AccountSource>,
-) -> impl FnOnce(Ctx, Key) -> BoxFuture<Result<Answer>> + Send + use<> {
-    let inner = Arc::clone(inner);
-    |ctx, key| {
-        Box::pin(async move {
-            let Key::Account(login) = key else { return Err(misfit()) };
-            inner.account(&ctx, &login).await.map(Answer::Account)
-        })
-    }
-}
-
-fn load_groups(
-    inner: &Arc<dyn GroupOracle>,
-) -> impl FnOnce(Ctx, Key) -> BoxFuture<Result<Answer>> + Send + use<> {
-    let inner = Arc::clone(inner);
-    |ctx, key| {
-        Box::pin(async move {
-            let Key::Groups(who) = key else { return Err(misfit()) };
-            inner.groups_of(&ctx, &who).await.map(Answer::Groups)
-        })
-    }
-}
-
-fn load_access(
-    inner: &Arc<dyn ObjectPerms>,
-) -> impl FnOnce(Ctx, Key) -> BoxFuture<Result<Answer>> + Send + use<> {
-    let inner = Arc::clone(inner);
-    |ctx, key| {
-        Box::pin(async move {
-            let Key::Access(who, object, mode) = key else { return Err(misfit()) };
-            inner.access(&ctx, &who, &object, mode.as_deref()).await.map(Answer::Access)
-        })
-    }
-}
-
-fn load_access_many(
-    inner: &Arc<dyn ObjectPerms>,
-    who: &Principal,
-    mode: Option<&str>,
-) -> impl FnOnce(Ctx, Vec<Key>) -> BoxFuture<Vec<Result<Answer>>> + Clone + Send + use<> {
-    let (inner, who, mode) = (Arc::clone(inner), who.clone(), mode.map(str::to_owned));
-    |ctx, keys| {
-        Box::pin(async move {
-            let object = |key| match key {
-                Key::Access(_, object, _) => Some(object),
-                _ => None,
-            };
-            let objects: Vec<ObjectRef> = keys.into_iter().filter_map(object).collect();
-            let answers = inner.access_many(&ctx, &who, &objects, mode.as_deref()).await;
-            answers.into_iter().map(|answer| answer.map(Answer::Access)).collect()
-        })
-    }
-}
-
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl AccountSource for Cached<dyn AccountSource> {
@@ -176,7 +161,7 @@ impl AccountSource for Cached<dyn AccountSource> {
     }
 
     async fn account(&self, ctx: &Ctx, login: &Login) -> Result<Lookup<Account>> {
-        account(self.loader.answer(ctx, &Ask::Account(login), || load_account(&self.inner)).await?)
+        account(self.loader.answer(ctx, &Ask::Account(login)).await?)
     }
 
     /// Replaces the hash, then voids everything about this person, whatever came of it: after an error
@@ -194,7 +179,7 @@ impl AccountSource for Cached<dyn AccountSource> {
     }
 
     fn peek_account(&self, ctx: &Ctx, login: &Login) -> Option<Lookup<Account>> {
-        account(self.loader.peek(ctx, &Ask::Account(login), || load_account(&self.inner))?).ok()
+        account(self.loader.peek(ctx, &Ask::Account(login))?).ok()
     }
 }
 
@@ -206,7 +191,7 @@ impl GroupOracle for Cached<dyn GroupOracle> {
     }
 
     async fn groups_of(&self, ctx: &Ctx, who: &Principal) -> Result<Lookup<GroupSet>> {
-        groups(self.loader.answer(ctx, &Ask::Groups(who), || load_groups(&self.inner)).await?)
+        groups(self.loader.answer(ctx, &Ask::Groups(who)).await?)
     }
 
     /// Answers from the group set where the oracle lists groups. An oracle that can't is asked each time:
@@ -223,7 +208,7 @@ impl GroupOracle for Cached<dyn GroupOracle> {
     }
 
     fn peek_groups(&self, ctx: &Ctx, who: &Principal) -> Option<Lookup<GroupSet>> {
-        groups(self.loader.peek(ctx, &Ask::Groups(who), || load_groups(&self.inner))?).ok()
+        groups(self.loader.peek(ctx, &Ask::Groups(who))?).ok()
     }
 
     fn peek_member(&self, ctx: &Ctx, who: &Principal, group: &str) -> Option<Member> {
@@ -231,7 +216,7 @@ impl GroupOracle for Cached<dyn GroupOracle> {
             Answer::Groups(groups) => Some(Member::of(groups, group)),
             _ => None,
         };
-        self.loader.peek_at(ctx, &Ask::Groups(who), read, || load_groups(&self.inner))?
+        self.loader.peek_at(ctx, &Ask::Groups(who), read)?
     }
 }
 
@@ -250,7 +235,7 @@ impl ObjectPerms for Cached<dyn ObjectPerms> {
         mode: Option<&str>,
     ) -> Result<Access> {
         let ask = Ask::Access(who, object, mode);
-        access(&self.loader.answer(ctx, &ask, || load_access(&self.inner)).await?)
+        access(&self.loader.answer(ctx, &ask).await?)
     }
 
     /// Answers what it can from memory, joins the loads that are under way, and asks the source once for the
@@ -263,8 +248,7 @@ impl ObjectPerms for Cached<dyn ObjectPerms> {
         mode: Option<&str>,
     ) -> Vec<Result<Access>> {
         let asks: Vec<Ask<'_>> = objects.iter().map(|object| Ask::Access(who, object, mode)).collect();
-        let load = load_access_many(&self.inner, who, mode);
-        let answers = self.loader.answer_many(ctx, &asks, || load_access(&self.inner), load).await;
+        let answers = self.loader.answer_many(ctx, &asks).await;
         answers.into_iter().map(|answer| answer.and_then(|answer| access(&answer))).collect()
     }
 
@@ -279,6 +263,6 @@ impl ObjectPerms for Cached<dyn ObjectPerms> {
             Answer::Access(access) => Some(*access),
             _ => None,
         };
-        self.loader.peek_at(ctx, &Ask::Access(who, object, mode), read, || load_access(&self.inner))?
+        self.loader.peek_at(ctx, &Ask::Access(who, object, mode), read)?
     }
 }

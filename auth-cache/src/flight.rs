@@ -1,7 +1,6 @@
 //! Loads that others may join.
 
 use std::collections::HashMap;
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,16 +12,25 @@ use crate::loader::{Loader, judge_many};
 use crate::shelf::{Before, Loaded};
 use crate::{Answer, Key};
 
-/// What came of a load.
+/// Why there is no answer.
 #[derive(Debug, Clone)]
-pub(crate) enum Landed {
-    /// The source was asked at this moment, and this is what came of that.
-    Brought(Result<Answer>, Moment),
-    /// It was not asked: it is left alone after failures, and this is the last.
-    LeftAlone(Error),
-    /// It was not asked, or given up, by nobody's fault but ours.
-    Refused(Error),
+pub(crate) enum Failure {
+    /// The source said this, now or before it was left alone.
+    Source(Error),
+    /// It was not asked, or was given up, and may be well.
+    Ours(Error),
 }
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Source(error) | Failure::Ours(error) => error,
+        }
+    }
+}
+
+/// What came of a load: an answer, and when the source was asked for it.
+pub(crate) type Landed = std::result::Result<(Answer, Moment), Failure>;
 
 pub(crate) type Landing = Option<Landed>;
 
@@ -141,51 +149,43 @@ impl Seat {
     }
 
     /// Waits for a turn, asks the source, and tells everybody who waits.
-    pub(crate) async fn fly<L, F>(self, asker: Ctx, load: L)
-    where
-        L: FnOnce(Ctx, Vec<Key>) -> F + Send,
-        F: Future<Output = Vec<Result<Answer>>> + Send,
-    {
+    pub(crate) async fn fly(self, asker: Ctx) {
         let turn = match self.loader.gate.try_turn() {
             Some(turn) => turn,
             None => match self.loader.turn().await {
                 // Everybody has left while this waited for its turn: spare the source the question.
                 Ok(_) if self.is_deserted() => return,
                 Ok(turn) => turn,
-                Err(error) => {
-                    self.loader.note_overloaded(&asker, self.waiting());
-                    return self.tell(&Landed::Refused(error));
-                }
+                Err(failure) => return self.give_up(&asker, &failure),
             },
         };
         // The source may have failed while this waited.
         match self.loader.admit() {
-            Ok(pass) => self.fly_with(asker, turn, pass, load).await,
-            Err(error) => {
-                self.loader.note_backed_off(&asker, self.waiting());
-                self.tell(&Landed::LeftAlone(error));
-            }
+            Ok(pass) => self.fly_with(asker, turn, pass).await,
+            Err(failure) => self.give_up(&asker, &failure),
         }
     }
 
     /// Asks the source, and tells everybody who waits.
-    pub(crate) async fn fly_with<L, F>(self, asker: Ctx, turn: OwnedSemaphorePermit, pass: Pass, load: L)
-    where
-        L: FnOnce(Ctx, Vec<Key>) -> F + Send,
-        F: Future<Output = Vec<Result<Answer>>> + Send,
-    {
+    pub(crate) async fn fly_with(self, asker: Ctx, turn: OwnedSemaphorePermit, pass: Pass) {
         let questions = self.flights.iter().map(|flight| flight.key.clone()).collect();
-        let load = |ctx| load(ctx, questions);
+        let load = |ctx| (self.loader.load)(ctx, questions);
         let (answers, loaded) =
             self.loader.ask_source(&asker, turn, pass, load, |answers: &Vec<_>| judge_many(answers)).await;
         match answers {
             Ok(answers) if answers.len() == self.flights.len() => self.land(answers, loaded),
             Ok(_) => {
                 let miscounted = self.loader.miscounted();
-                self.tell(&Landed::Brought(Err(miscounted), loaded.at));
+                self.tell(&Failure::Source(miscounted));
             }
-            Err(error) => self.tell(&Landed::Brought(Err(error), loaded.at)),
+            Err(error) => self.tell(&Failure::Source(error)),
         }
+    }
+
+    /// Tells everybody who waits that the source is not asked.
+    fn give_up(self, asker: &Ctx, failure: &Failure) {
+        self.loader.note_refused(asker, failure, self.waiting());
+        self.tell(failure);
     }
 
     /// Keeps the answers, takes the flights off the list in the same step, and tells everybody who waits.
@@ -200,12 +200,13 @@ impl Seat {
         }
         drop(flights);
         for (flight, answer) in std::mem::take(&mut self.flights).into_iter().zip(answers) {
-            flight.landing.send_replace(Some(Landed::Brought(answer, loaded.at)));
+            let landed = answer.map(|answer| (answer, loaded.at)).map_err(Failure::Source);
+            flight.landing.send_replace(Some(landed));
         }
     }
 
     /// Takes the flights off the list, and tells everybody who waits that none has brought an answer.
-    fn tell(mut self, landed: &Landed) {
+    fn tell(mut self, failure: &Failure) {
         let ours = std::mem::take(&mut self.flights);
         let mut flights = self.loader.flights();
         for flight in &ours {
@@ -213,7 +214,7 @@ impl Seat {
         }
         drop(flights);
         for flight in &ours {
-            flight.landing.send_replace(Some(landed.clone()));
+            flight.landing.send_replace(Some(Err(failure.clone())));
         }
     }
 

@@ -104,12 +104,6 @@ impl Gate {
         self.limits
     }
 
-    /// Reports whether the source is left alone after failures.
-    #[must_use]
-    pub fn is_backing_off(&self) -> bool {
-        !self.healthy.load(Ordering::Acquire)
-    }
-
     /// Returns how much longer the source is left alone; zero while one question tries it, and nothing if it is
     /// asked as ever.
     #[must_use]
@@ -320,7 +314,7 @@ mod tests {
         let told = gate.refusal(at(0)).unwrap();
         assert_eq!((told.kind(), told.message()), (ErrorKind::Unavailable, "no connection"));
         assert!(told.wait().unwrap() <= 500 * MS && told.wait().unwrap() >= 375 * MS);
-        assert!(gate.is_backing_off() && gate.admit(at(374), LOAD).is_err());
+        assert!(gate.admit(at(374), LOAD).is_err());
     }
 
     #[test]
@@ -361,7 +355,7 @@ mod tests {
         }
         now += 5000;
         gate.admit(at(now), LOAD).unwrap().ended(at(now), None);
-        assert!(!gate.is_backing_off() && gate.refusal(at(now)).is_none());
+        assert!(gate.refusal(at(now)).is_none());
         assert_eq!(gate.left_alone(at(now)), None);
         // From the start again.
         fail(&gate, now);

@@ -12,7 +12,7 @@ use futures_util::future::{Either, select};
 use tokio::runtime::Handle;
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::flight::{Flights, Landed, Seat, Waiting};
+use crate::flight::{Failure, Flights, Landed, Seat, Waiting};
 use crate::gate::{Berth, Gate, Pass};
 use crate::settings::Settings;
 use crate::shelf::{Hit, Loaded, Missed, Shelf};
@@ -21,10 +21,13 @@ use crate::{Answer, Ask, Key};
 
 mod many;
 
-#[derive(Debug)]
+/// Puts questions to the source, all in one; their answers are in the same order.
+pub(crate) type Load = Box<dyn Fn(Ctx, Vec<Key>) -> BoxFuture<Vec<Result<Answer>>> + Send + Sync>;
+
 pub(crate) struct Loader {
     source: SourceInfo,
     kind: &'static str,
+    pub(crate) load: Load,
     pub(crate) shelf: Shelf,
     pub(crate) gate: Arc<Gate>,
     load_timeout: Duration,
@@ -37,6 +40,7 @@ impl Loader {
     pub(crate) fn new(
         source: SourceInfo,
         kind: &'static str,
+        load: Load,
         fence: Arc<Fence>,
         clock: Arc<dyn Clock>,
         settings: &Settings,
@@ -44,6 +48,7 @@ impl Loader {
         Arc::new(Self {
             source,
             kind,
+            load,
             shelf: Shelf::new(fence, clock, settings),
             gate: Arc::clone(&settings.gate),
             load_timeout: settings.load_timeout,
@@ -67,98 +72,71 @@ impl Loader {
     }
 
     /// Answers from memory, without waiting and without allocating, but for the one hit in the life of an
-    /// entry that starts its refresh: `make` makes the load for that. A miss is not counted: it comes again
-    /// through [`answer`](Self::answer).
-    pub(crate) fn peek<L, F>(
-        self: &Arc<Self>,
-        ctx: &Ctx,
-        ask: &Ask<'_>,
-        make: impl FnOnce() -> L,
-    ) -> Option<Answer>
-    where
-        L: FnOnce(Ctx, Key) -> F + Send + 'static,
-        F: Future<Output = Result<Answer>> + Send + 'static,
-    {
-        self.peek_at(ctx, ask, Answer::clone, make)
+    /// entry that starts its refresh. A miss is not counted: it comes again through [`answer`](Self::answer).
+    pub(crate) fn peek(self: &Arc<Self>, ctx: &Ctx, ask: &Ask<'_>) -> Option<Answer> {
+        self.peek_at(ctx, ask, Answer::clone)
     }
 
     /// Reads something off an answer from memory, as [`peek`](Self::peek) does with the answer itself.
     #[inline]
-    pub(crate) fn peek_at<R, L, F>(
+    pub(crate) fn peek_at<R>(
         self: &Arc<Self>,
         ctx: &Ctx,
         ask: &Ask<'_>,
         read: impl Fn(&Answer) -> R,
-        make: impl FnOnce() -> L,
-    ) -> Option<R>
-    where
-        L: FnOnce(Ctx, Key) -> F + Send + 'static,
-        F: Future<Output = Result<Answer>> + Send + 'static,
-    {
+    ) -> Option<R> {
         let hit = self.shelf.read(ctx, ask, read).ok()?;
-        Some(self.serve(ctx, ask, hit, make))
+        Some(self.serve(ctx, ask, hit))
     }
 
-    /// Answers from memory, or from a load that is under way, or begins one, which `make` makes. Where that
-    /// fails for a time, an older answer may stand in.
-    pub(crate) async fn answer<L, F>(
+    /// Answers from memory, or from a load that is under way, or begins one. Where that fails for a time, an
+    /// older answer may stand in.
+    pub(crate) async fn answer(self: &Arc<Self>, ctx: &Ctx, ask: &Ask<'_>) -> Result<Answer> {
+        self.find_or_load(ctx, ask).await.or_else(|failure| self.stand_in(ctx, ask, failure))
+    }
+
+    async fn find_or_load(
         self: &Arc<Self>,
         ctx: &Ctx,
         ask: &Ask<'_>,
-        make: impl Fn() -> L + Send + Sync,
-    ) -> Result<Answer>
-    where
-        L: FnOnce(Ctx, Key) -> F + Send + 'static,
-        F: Future<Output = Result<Answer>> + Send + 'static,
-    {
-        let (waiting, asked) = match self.find_or_board(ctx, ask, &make, None)? {
+    ) -> std::result::Result<Answer, Failure> {
+        let (waiting, asked) = match self.find_or_board(ctx, ask, None)? {
             Boarded::Found(answer) => return Ok(answer),
             Boarded::Flight(waiting, asked) => (waiting, asked),
-            Boarded::LeftAlone(failure) => return self.stand_in(ctx, ask, failure),
         };
-        let mut landed = self.land(ctx, waiting).await?;
-        if self.is_outdated(&landed, asked) {
-            // It joined a load that took longer than its answer lives: once more, and now one that has begun
-            // since it asked.
-            landed = match self.find_or_board(ctx, ask, &make, Some(asked))? {
-                Boarded::Found(answer) => return Ok(answer),
-                Boarded::Flight(waiting, _) => self.land(ctx, waiting).await?,
-                Boarded::LeftAlone(failure) => Landed::LeftAlone(failure),
-            };
+        let (answer, at) = self.land(ctx, waiting).await?;
+        if !self.is_outdated(&answer, at, asked) {
+            return Ok(answer);
         }
-        self.settle(ctx, ask, landed)
+        // It joined a load that took longer than its answer lives: once more, and now one that has begun since
+        // it asked.
+        match self.find_or_board(ctx, ask, Some(asked))? {
+            Boarded::Found(answer) => Ok(answer),
+            Boarded::Flight(waiting, _) => Ok(self.land(ctx, waiting).await?.0),
+        }
     }
 
     #[inline]
-    fn serve<R, L, F>(self: &Arc<Self>, ctx: &Ctx, ask: &Ask<'_>, hit: Hit<R>, make: impl FnOnce() -> L) -> R
-    where
-        L: FnOnce(Ctx, Key) -> F + Send + 'static,
-        F: Future<Output = Result<Answer>> + Send + 'static,
-    {
+    fn serve<R>(self: &Arc<Self>, ctx: &Ctx, ask: &Ask<'_>, hit: Hit<R>) -> R {
         self.note_hit(ctx, hit.negative, hit.age);
         if hit.due {
-            self.refresh(ctx, ask, make);
+            self.refresh(ctx, ask);
         }
         hit.answer
     }
 
     /// Looks on the shelf, else joins a load or begins one. With `since`, this is the second time: the question
     /// is counted already, and joins only what has begun since then.
-    fn find_or_board<L, F>(
+    fn find_or_board(
         self: &Arc<Self>,
         ctx: &Ctx,
         ask: &Ask<'_>,
-        make: impl Fn() -> L,
         since: Option<Moment>,
-    ) -> Result<Boarded>
-    where
-        L: FnOnce(Ctx, Key) -> F + Send + 'static,
-        F: Future<Output = Result<Answer>> + Send + 'static,
-    {
+    ) -> std::result::Result<Boarded, Failure> {
         let again = since.is_some();
         let missed = match self.shelf.find(ctx, ask) {
             Ok(hit) if again => return Ok(Boarded::Found(hit.answer)),
-            Ok(hit) => return Ok(Boarded::Found(self.serve(ctx, ask, hit, make))),
+            Ok(hit) => return Ok(Boarded::Found(self.serve(ctx, ask, hit))),
             Err(missed) => missed,
         };
         let note_miss = || {
@@ -176,7 +154,7 @@ impl Loader {
         // A flight may have landed since; it was put on the shelf under this lock.
         if let Ok(hit) = self.shelf.find(ctx, ask) {
             drop(flights);
-            let answer = if again { hit.answer } else { self.serve(ctx, ask, hit, make) };
+            let answer = if again { hit.answer } else { self.serve(ctx, ask, hit) };
             return Ok(Boarded::Found(answer));
         }
         if let Some(waiting) = flights.join(&key, before, now, |began| joins(ctx, now, since, began)) {
@@ -189,10 +167,11 @@ impl Loader {
         }
         let berth = match self.board(now) {
             Ok(berth) => berth,
-            Err(refused) => {
+            Err(failure) => {
                 drop(flights);
                 note_miss();
-                return self.note_refused(ctx, refused, 1).map(Boarded::LeftAlone);
+                self.note_refused(ctx, &failure, 1);
+                return Err(failure);
             }
         };
         let (flight, waiting) = flights.open(key, before, now);
@@ -201,75 +180,41 @@ impl Loader {
         let seat = Seat::new(Arc::clone(self), vec![flight], berth);
 
         note_miss();
-        let (asker, load) = (ctx.clone(), alone(make()));
-        runtime.spawn(async move { seat.fly(asker, load).await });
+        runtime.spawn(seat.fly(ctx.clone()));
         Ok(Boarded::Flight(waiting, now))
     }
 
     /// Returns the runtime for a load, if the asker has time left.
-    fn runtime(&self, ctx: &Ctx, now: Moment) -> Result<Handle> {
+    fn runtime(&self, ctx: &Ctx, now: Moment) -> std::result::Result<Handle, Failure> {
         if ctx.deadline().is_some_and(|deadline| deadline <= now) {
             return Err(self.late());
         }
-        Handle::try_current()
-            .map_err(|_| self.fault(ErrorKind::Internal, "a cache was asked outside of a tokio runtime"))
+        let outside = "a cache was asked outside of a tokio runtime";
+        Handle::try_current().map_err(|_| Failure::Ours(self.fault(ErrorKind::Internal, outside)))
     }
 
     /// Takes a place among the questions, if the source is not left alone.
-    fn board(&self, now: Moment) -> std::result::Result<Berth, Refused> {
-        if let Some(failure) = self.gate.refusal(now) {
-            return Err(Refused::LeftAlone(failure));
+    fn board(&self, now: Moment) -> std::result::Result<Berth, Failure> {
+        if let Some(error) = self.gate.refusal(now) {
+            return Err(Failure::Source(error));
         }
-        self.gate.board().ok_or(Refused::Full)
+        self.gate.board().ok_or_else(|| self.overloaded())
     }
 
-    /// Lets a question through to the source, or returns the error that it gets.
-    pub(crate) fn admit(&self) -> Result<Pass> {
-        self.gate.admit(self.shelf.clock.now(), self.load_timeout)
+    /// Lets a question through to the source, or returns the failure after which it is left alone.
+    pub(crate) fn admit(&self) -> std::result::Result<Pass, Failure> {
+        self.gate.admit(self.shelf.clock.now(), self.load_timeout).map_err(Failure::Source)
     }
 
-    /// Notes that questions are not put to the source. Returns the failure after which it is left alone; a full
-    /// queue is an error.
-    fn note_refused(&self, ctx: &Ctx, refused: Refused, questions: usize) -> Result<Error> {
-        match refused {
-            Refused::LeftAlone(failure) => {
-                self.note_backed_off(ctx, questions);
-                Ok(failure)
-            }
-            Refused::Full => {
-                self.note_overloaded(ctx, questions);
-                Err(self.overloaded())
-            }
-        }
-    }
-
-    /// Reports whether a load that was put before this moment has brought an answer that is older than it may
-    /// get in memory.
-    fn is_outdated(&self, landed: &Landed, asked: Moment) -> bool {
-        match landed {
-            Landed::Brought(Ok(answer), at) => *at < asked && self.shelf.outlives(answer, *at),
-            _ => false,
-        }
-    }
-
-    /// Makes of what came of a load what the asker is told. For what the source said an older answer may stand
-    /// in, for what we refuse none does: the source may be well.
-    fn settle(&self, ctx: &Ctx, ask: &Ask<'_>, landed: Landed) -> Result<Answer> {
-        match landed {
-            Landed::Brought(Ok(answer), _) => Ok(answer),
-            Landed::Brought(Err(failure), _) | Landed::LeftAlone(failure) => self.stand_in(ctx, ask, failure),
-            Landed::Refused(failure) => Err(failure),
-        }
+    /// Reports whether an answer that was asked for before this moment is older than it may get in memory.
+    fn is_outdated(&self, answer: &Answer, at: Moment, asked: Moment) -> bool {
+        at < asked && self.shelf.outlives(answer, at)
     }
 
     /// Loads what is in use again before it ends, if the source has time for that. Nobody waits, nor for a
     /// lock: the next hit comes by.
     #[cold]
-    fn refresh<L, F>(self: &Arc<Self>, ctx: &Ctx, ask: &Ask<'_>, make: impl FnOnce() -> L)
-    where
-        L: FnOnce(Ctx, Key) -> F + Send + 'static,
-        F: Future<Output = Result<Answer>> + Send + 'static,
-    {
+    fn refresh(self: &Arc<Self>, ctx: &Ctx, ask: &Ask<'_>) {
         let Ok(runtime) = Handle::try_current() else { return };
         let mut flights = match self.flights.try_lock() {
             Ok(flights) => flights,
@@ -291,11 +236,10 @@ impl Loader {
 
         self.shelf.counters.refresh();
         ctx.note(|| Step::new("cache", format_args!("{}: refreshing", self.kind)).at(self.source.name()));
-        let load = alone(make());
         runtime.spawn(async move {
             let _refreshing = refreshing;
             // Not the asker's context: the asker has the answer, and may have shown what it recorded.
-            seat.fly_with(Ctx::new(), turn, pass, load).await;
+            seat.fly_with(Ctx::new(), turn, pass).await;
         });
     }
 
@@ -309,44 +253,46 @@ impl Loader {
         self.note_miss(ctx, Missed::Nothing);
         let now = self.shelf.clock.now();
         if ctx.deadline().is_some_and(|deadline| deadline <= now) {
-            return Err(self.late());
+            return Err(self.late().into());
         }
-        let _berth = match self.board(now) {
-            Ok(berth) => berth,
-            Err(refused) => return Err(self.note_refused(ctx, refused, 1)?),
-        };
+        let note = |failure: &Failure| self.note_refused(ctx, failure, 1);
+        let _berth = self.board(now).inspect_err(note)?;
         let asked = async {
             let turn = match self.gate.try_turn() {
                 Some(turn) => turn,
-                None => self.turn().await.inspect_err(|_| self.note_overloaded(ctx, 1))?,
+                None => self.turn().await.inspect_err(note)?,
             };
-            let pass = self.admit().inspect_err(|_| self.note_backed_off(ctx, 1))?;
+            let pass = self.admit().inspect_err(note)?;
             let (answer, _) = self.ask_source(ctx, turn, pass, load, judge_one).await;
             answer.and_then(|answer| answer)
         };
         self.by_deadline(ctx, asked).await?
     }
 
-    /// Waits for a flight. The outer error is the asker's own deadline.
-    async fn land(&self, ctx: &Ctx, waiting: Waiting) -> Result<Landed> {
+    /// Waits for a flight, for as long as the asker may.
+    async fn land(&self, ctx: &Ctx, waiting: Waiting) -> Landed {
         let Waiting { mut landing, until } = waiting;
         let landed = async move {
             match landing.wait_for(Option::is_some).await {
-                Ok(landed) => landed.clone().unwrap_or_else(|| Landed::Refused(self.dropped())),
-                Err(_) => Landed::Refused(self.dropped()),
+                Ok(landed) => landed.clone().unwrap_or_else(|| Err(self.dropped())),
+                Err(_) => Err(self.dropped()),
             }
         };
-        let Some(until) = until else { return self.by_deadline(ctx, landed).await };
+        let Some(until) = until else { return self.by_deadline(ctx, landed).await? };
         let landed = async move {
             match select(pin!(landed), self.shelf.clock.sleep_until(until)).await {
                 Either::Left((landed, _)) => landed,
-                Either::Right(((), _)) => Landed::Refused(self.dropped()),
+                Either::Right(((), _)) => Err(self.dropped()),
             }
         };
-        self.by_deadline(ctx, landed).await
+        self.by_deadline(ctx, landed).await?
     }
 
-    async fn by_deadline<T>(&self, ctx: &Ctx, work: impl Future<Output = T> + Send) -> Result<T> {
+    async fn by_deadline<T>(
+        &self,
+        ctx: &Ctx,
+        work: impl Future<Output = T> + Send,
+    ) -> std::result::Result<T, Failure> {
         let Some(deadline) = ctx.deadline() else { return Ok(work.await) };
         match select(pin!(work), self.shelf.clock.sleep_until(deadline)).await {
             Either::Left((done, _)) => Ok(done),
@@ -354,11 +300,13 @@ impl Loader {
         }
     }
 
-    /// Answers with what is past its lifetime, if the failure is a passing one and the settings allow it.
-    fn stand_in(&self, ctx: &Ctx, ask: &Ask<'_>, failure: Error) -> Result<Answer> {
-        if !failure.kind().is_temporary() {
-            return Err(failure);
-        }
+    /// Answers with what is past its lifetime, if the failure is a passing one of the source and the settings
+    /// allow it.
+    fn stand_in(&self, ctx: &Ctx, ask: &Ask<'_>, failure: Failure) -> Result<Answer> {
+        let failure = match failure {
+            Failure::Source(failure) if failure.kind().is_temporary() => failure,
+            other => return Err(other.into()),
+        };
         let (answer, age) = match self.shelf.find_stale(ctx, ask) {
             Ok(stale) => stale,
             Err(too_old) => {
@@ -381,7 +329,7 @@ impl Loader {
     }
 
     /// Waits for a turn at the source, for as long as a load may take.
-    pub(crate) async fn turn(&self) -> Result<OwnedSemaphorePermit> {
+    pub(crate) async fn turn(&self) -> std::result::Result<OwnedSemaphorePermit, Failure> {
         let until = self.shelf.clock.now() + self.load_timeout;
         match select(pin!(self.gate.turn()), self.shelf.clock.sleep_until(until)).await {
             Either::Left((Some(turn), _)) => Ok(turn),
@@ -465,8 +413,16 @@ impl Loader {
         });
     }
 
+    /// Notes that questions are not put to the source: it is left alone, or too many wait.
+    pub(crate) fn note_refused(&self, ctx: &Ctx, failure: &Failure, questions: usize) {
+        match failure {
+            Failure::Source(_) => self.note_backed_off(ctx, questions),
+            Failure::Ours(_) => self.note_overloaded(ctx, questions),
+        }
+    }
+
     /// Notes that questions get the last error of a source that is left alone.
-    pub(crate) fn note_backed_off(&self, ctx: &Ctx, questions: usize) {
+    fn note_backed_off(&self, ctx: &Ctx, questions: usize) {
         self.shelf.counters.backed_off(u64::try_from(questions).unwrap_or(u64::MAX));
         ctx.note(|| {
             let left = self.gate.left_alone(self.shelf.clock.now()).unwrap_or_default().as_millis();
@@ -485,7 +441,7 @@ impl Loader {
     }
 
     /// Notes that questions are refused, since too many wait.
-    pub(crate) fn note_overloaded(&self, ctx: &Ctx, questions: usize) {
+    fn note_overloaded(&self, ctx: &Ctx, questions: usize) {
         self.shelf.counters.overloaded(u64::try_from(questions).unwrap_or(u64::MAX));
         ctx.note(|| {
             let outcome = format_args!("{}: refused, since too many questions wait", self.kind);
@@ -497,20 +453,20 @@ impl Loader {
         Error::new(kind, message).at(Arc::clone(self.source.name()))
     }
 
-    fn late(&self) -> Error {
-        self.fault(ErrorKind::Timeout, "no answer before the deadline")
+    fn late(&self) -> Failure {
+        Failure::Ours(self.fault(ErrorKind::Timeout, "no answer before the deadline"))
     }
 
-    fn overloaded(&self) -> Error {
-        self.fault(ErrorKind::Overloaded, "too many questions wait for this source")
+    fn overloaded(&self) -> Failure {
+        Failure::Ours(self.fault(ErrorKind::Overloaded, "too many questions wait for this source"))
     }
 
     pub(crate) fn miscounted(&self) -> Error {
         self.fault(ErrorKind::Internal, "the source answered another number of questions")
     }
 
-    fn dropped(&self) -> Error {
-        self.fault(ErrorKind::Unavailable, "the load was given up with its runtime")
+    fn dropped(&self) -> Failure {
+        Failure::Ours(self.fault(ErrorKind::Unavailable, "the load was given up with its runtime"))
     }
 }
 
@@ -518,37 +474,11 @@ enum Boarded {
     Found(Answer),
     /// And when it boarded.
     Flight(Waiting, Moment),
-    /// The source is left alone; this is what it said last.
-    LeftAlone(Error),
-}
-
-/// Why a question is not put to the source.
-enum Refused {
-    /// The source has failed, and is left alone.
-    LeftAlone(Error),
-    /// Too many wait.
-    Full,
 }
 
 /// Reports whether a question may join a load that began then.
 fn joins(ctx: &Ctx, now: Moment, since: Option<Moment>, began: Moment) -> bool {
     since.map_or_else(|| ctx.freshness().accepts(now.since(began)), |since| began >= since)
-}
-
-/// Makes of the load of one what loads many, to be asked for one.
-fn alone<L, F>(load: L) -> impl FnOnce(Ctx, Vec<Key>) -> BoxFuture<Vec<Result<Answer>>> + Send
-where
-    L: FnOnce(Ctx, Key) -> F + Send + 'static,
-    F: Future<Output = Result<Answer>> + Send + 'static,
-{
-    |ctx, keys| {
-        Box::pin(async move {
-            match keys.into_iter().next() {
-                Some(key) => vec![load(ctx, key).await],
-                None => Vec::new(),
-            }
-        })
-    }
 }
 
 /// What an answer says about its source.

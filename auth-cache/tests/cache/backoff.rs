@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use auth_cache::{Backoff, Limits, Reports, Settings};
 use auth_core::{
-    Capabilities, Ctx, Error, ErrorKind, Freshness, GroupOracle, Member, ObjectPerms, Record, Result,
+    Capabilities, Clock, Ctx, Error, ErrorKind, Freshness, GroupOracle, Member, ObjectPerms, Record, Result,
 };
 use auth_testkit::{Answer, Mode, ScriptedStore, info, login, object};
 use tokio::task::JoinHandle;
@@ -87,7 +87,7 @@ async fn an_answer_ends_it_at_once() {
         let bed = Bed::new();
         let scene = Scene::new(&bed);
         let_it_fail(&scene).await;
-        assert!(bed.settings.gate.is_backing_off());
+        assert!(bed.settings.gate.left_alone(bed.clock.now()).is_some());
         bed.clock.advance(500 * MS);
         scene.store.set_mode(Mode::Held);
         let tries = scene.spawn(what, Ctx::new());
@@ -100,7 +100,7 @@ async fn an_answer_ends_it_at_once() {
         for asker in [tries, joins] {
             assert_eq!(soon(asker).await.unwrap().unwrap(), "old");
         }
-        assert!(!bed.settings.gate.is_backing_off());
+        assert_eq!(bed.settings.gate.left_alone(bed.clock.now()), None);
         let asks = one_of_many(&scene, 9);
         soon(scene.store.next_question()).await.answer(Ok(Answer::NotFound));
         assert_eq!(soon(asks).await.unwrap().unwrap(), "nobody");

@@ -206,7 +206,9 @@ async fn a_source_that_is_left_alone_is_not_refreshed_from() {
     for _ in 0..3 {
         scene.account(&Ctx::new(), &login("susie")).await.unwrap_err();
     }
-    while scene.peek(What::Groups, &Ctx::new()).is_some() && bed.settings.gate.is_backing_off() {
+    while scene.peek(What::Groups, &Ctx::new()).is_some()
+        && bed.settings.gate.left_alone(bed.clock.now()).is_some()
+    {
         bed.clock.advance(MS);
         if bed.clock.now().since(auth_core::Moment::ZERO) > LIFE * 9 / 10 + 300 * MS {
             break;
