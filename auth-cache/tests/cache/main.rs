@@ -4,6 +4,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::indexing_slicing,
     reason = "clippy takes only functions marked as tests for tests, not their helpers"
 )]
 
@@ -17,6 +18,8 @@ mod flood;
 mod helpers;
 mod keys;
 mod lifetimes;
+#[path = "../each/list.rs"]
+mod list;
 mod refresh;
 mod stale;
 mod tokens;

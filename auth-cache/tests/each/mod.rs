@@ -4,9 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use auth_cache::{Cached, Kind, Settings, TokenMemory, Ttls};
+use auth_cache::{Cached, Settings, TableFactory, TokenMemory, Ttls, kinds};
 use auth_core::{Ctx, Lookup, Result, TokenCache, TokenId, TokenState, Watch};
 use auth_testkit::{Setup, Tested};
+
+mod list;
+
+use list::List;
+
+/// Every kind of table by its name, that of somebody else last: the others are built in.
+pub(crate) fn tables() -> Vec<(&'static str, TableFactory)> {
+    let built_in = kinds().iter().filter_map(|kind| Some((kind.name, kind.factory()?)));
+    built_in.chain([("somebody else's", List::factory())]).collect()
+}
 
 /// What a question is asked through: a cache with these settings, or the bare store.
 pub(crate) type Wrap = fn(&Setup, Option<&Settings>) -> Tested;
@@ -69,9 +79,8 @@ pub(crate) fn pick<T: Copy>(setup: &Setup, digit: u32, from: &[T]) -> T {
 pub(crate) const SIZES: [(usize, bool); 6] =
     [(0, true), (1, true), (2, true), (1_024, false), (1_024, false), (1_024, false)];
 
-/// Varies what an operator may set. Reports whether the tables are so small that they forget; none for the
-/// kind without tables.
-pub(crate) fn settings(kind: &Kind, setup: &Setup, sizes: &[(usize, bool)]) -> Option<(Settings, bool)> {
+/// Varies what an operator may set. Reports whether the tables are so small that they forget.
+pub(crate) fn settings(table: &TableFactory, setup: &Setup, sizes: &[(usize, bool)]) -> (Settings, bool) {
     let (size, forgets) = pick(setup, 0, sizes);
     let ttl = setup.ttl();
     let ttls = Ttls {
@@ -84,10 +93,10 @@ pub(crate) fn settings(kind: &Kind, setup: &Setup, sizes: &[(usize, bool)]) -> O
         not_found: ttl,
         token: ttl,
     };
-    let settings = Settings::new(kind.factory()?)
+    let settings = Settings::new(Arc::clone(table))
         .with_size(size)
         .with_ttls(ttls)
         .with_refresh_ahead(pick(setup, 1, &[0.0, 1.0, 100.0, 2_000.0]))
         .with_seed(setup.seed());
-    Some((settings, forgets))
+    (settings, forgets)
 }
