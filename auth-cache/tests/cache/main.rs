@@ -22,5 +22,6 @@ mod lifetimes;
 mod list;
 mod refresh;
 mod stale;
+mod threads;
 mod tokens;
 mod writes;
