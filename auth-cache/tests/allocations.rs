@@ -1,4 +1,4 @@
-//! An answer from memory costs no allocation.
+//! An answer from memory costs no allocation, and a bound in bytes is one of real bytes.
 
 #![allow(unsafe_code, reason = "a global allocator is unsafe by its trait; this one counts and passes on")]
 
@@ -6,40 +6,44 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::Arc;
 
-use auth_cache::{Cached, Settings, TokenMemory, kinds};
+use auth_cache::{Answer, Bound, Cached, Entry, Key, Settings, TokenMemory, kinds};
 use auth_core::{
-    Access, AccountSource, Clock, Ctx, Fence, GroupOracle, GroupSet, Lookup, ObjectPerms, TokenCache,
-    TokenId, TokenState,
+    Access, Account, AccountSource, AccountState, Clock, Ctx, Fence, GroupOracle, GroupSet, Id, Lookup,
+    ObjectPerms, TokenCache, TokenId, TokenState,
 };
-use auth_testkit::{ManualClock, MemoryStore, login, object, principal};
+use auth_testkit::{ManualClock, MemoryStore, hash, login, object, principal, principal_at};
 
 struct Counting;
 
 thread_local! {
     // Per thread, so that the test harness's other threads do not count.
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+    // Bytes that were taken and not given back.
+    static LIVE: Cell<isize> = const { Cell::new(0) };
 }
 
-fn note() {
+fn note(allocations: u64, taken: usize, given: usize) {
     // A thread that is ending may have none any more.
-    let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
+    let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + allocations));
+    let _ = LIVE.try_with(|live| live.set(live.get() + taken.cast_signed() - given.cast_signed()));
 }
 
 // SAFETY: every call is passed on to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        note();
+        note(1, layout.size(), 0);
         // SAFETY: the caller keeps the contract of `alloc`.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        note(0, 0, layout.size());
         // SAFETY: `ptr` came from `System` with this layout.
         unsafe { System.dealloc(ptr, layout) }
     }
 
     unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        note();
+        note(1, size, layout.size());
         // SAFETY: `ptr` came from `System` with this layout; the caller keeps the contract of `realloc`.
         unsafe { System.realloc(ptr, layout, size) }
     }
@@ -115,5 +119,57 @@ async fn a_hit_through_a_trait_object_allocates_nothing() {
         assert!(allocations(|| tokens.peek_token(&ctx, &token)) <= most, "{}", kind.name);
         // A miss is no reason to allocate either.
         assert!(allocations(|| access.peek_access(&ctx, &who, &doc, None)) <= most, "{}", kind.name);
+    }
+}
+
+/// Makes the nth entry: an account with a hash, five groups, a right, a token, nobody.
+fn entry(n: u32, fence: &Fence, clock: &ManualClock) -> (Key, Entry) {
+    let who = principal_at("app", &format!("user-{n}"), Id::from(i64::from(n)));
+    let groups = || (0..5).map(|group| Arc::from(format!("group-{group}-of-{n}"))).collect::<GroupSet>();
+    let (key, answer) = match n % 5 {
+        0 => {
+            let hash = hash(&"$2b$04$".repeat(8));
+            let account = Account::new(who.clone(), AccountState::default(), Some(hash));
+            (Key::Account(who.login().clone()), Answer::Account(Lookup::Found(account)))
+        }
+        1 => (Key::Groups(who.clone()), Answer::Groups(Lookup::Found(groups()))),
+        2 => {
+            let mode = Some("read".into());
+            (Key::Access(who.clone(), object("doc", i64::from(n)), mode), Answer::Access(Access::Allow))
+        }
+        3 => {
+            let mut id = [0; 32];
+            id[..4].copy_from_slice(&n.wrapping_mul(0x9E37_79B9).to_le_bytes());
+            id[4..8].copy_from_slice(&n.to_le_bytes());
+            let state = TokenState { principal: who.clone(), scopes: groups(), expires_at: clock.wall() };
+            (Key::Token(TokenId::new(id)), Answer::Token(Arc::new(state)))
+        }
+        _ => (Key::Account(who.login().clone()), Answer::Account(Lookup::NotFound)),
+    };
+    (key, Entry::new(answer, fence.login(who.login()), clock.now()))
+}
+
+#[test]
+fn what_a_table_really_takes_is_at_most_twice_its_bound_in_bytes() {
+    const BOUND: u32 = 512 << 10;
+    let (fence, clock) = (Fence::new(), ManualClock::new());
+    for kind in kinds().iter().filter(|kind| kind.bounded) {
+        let Some(factory) = kind.factory() else { continue };
+        for what in 0..5 {
+            let before = LIVE.get();
+            let table = factory(Bound::Bytes(usize::try_from(BOUND).unwrap()));
+            let mut most = 0;
+            // Several times what fits.
+            for n in 0..BOUND / 64 {
+                let (key, entry) = entry(5 * n + what, &fence, &clock);
+                table.put(key, entry);
+                most = most.max(LIVE.get() - before);
+            }
+            // Empty places are not counted, nor what allocations are rounded up to; moka has books of its own.
+            let factor = if kind.name == "lfu" { 3.5 } else { 2.0 };
+            let real = f64::from(i32::try_from(most).unwrap()) / f64::from(BOUND);
+            assert!(real > 0.5 && real < factor, "{} {what}: {real} times the bound", kind.name);
+            assert!(table.usage().bytes > u64::from(BOUND / 10 * 9), "{} {what}: it is full", kind.name);
+        }
     }
 }
