@@ -130,6 +130,38 @@ async fn a_lowered_lifetime_acts_at_once_on_what_is_kept() {
 }
 
 #[tokio::test]
+async fn lowered_lifetimes_end_what_is_kept_of_allow_deny_nobody_and_nothing() {
+    let before = Ttls { not_found: seconds(60), ..Ttls::default().with_ttl(seconds(60)) };
+    let before = Ttls { unknown: seconds(60), ..before };
+    let five = seconds(5);
+    for (lowered, asked) in [
+        (before, [0, 0, 0, 0, 0]),
+        (Ttls { allow: five, ..before }, [1, 0, 0, 0, 0]),
+        (Ttls { deny: five, ..before }, [0, 1, 0, 0, 0]),
+        (Ttls { not_found: five, ..before }, [0, 0, 1, 0, 0]),
+        // Nobody's account, and nobody's groups.
+        (Ttls { unknown: five, ..before }, [0, 0, 0, 1, 1]),
+    ] {
+        for place in each_kind(|settings| settings.with_ttls(before)) {
+            let nobody = principal_at("memory", "nobody", Id::from(404));
+            let ask = async || {
+                let groups = place.source.counts().groups_of;
+                place.groups.groups_of(&Ctx::new(), &nobody).await.unwrap();
+                let groups = place.source.counts().groups_of - groups;
+                let rights = [place.access(1).await, place.access(2).await, place.access(3).await];
+                let account = place.account("nobody").await;
+                assert_eq!(rights.map(|(access, _)| access), [Access::Allow, Access::Deny, Access::NotFound]);
+                [rights[0].1, rights[1].1, rights[2].1, account.1, groups]
+            };
+            assert_eq!(ask().await, [1; 5]);
+            place.bed.clock.advance(seconds(10));
+            place.bed.settings.lifetimes.set(lowered);
+            assert_eq!(ask().await, asked, "{lowered:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn the_time_of_day_changes_nothing() {
     let place = Place::new(Settings::default());
     place.account("calvin").await;
@@ -235,6 +267,64 @@ async fn two_realms_share_nothing() {
             assert_eq!(account.principal().login(), login);
         }
         assert_eq!(place.source.counts().account, 2);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn loads_of_two_realms_never_join_though_login_source_and_id_are_the_same() {
+    use crate::helpers::{Scene, What, doc, new, old, soon};
+    for (_, table) in tables() {
+        for what in crate::helpers::ALL {
+            let scene = Scene::new(&Bed::with(Settings::new(Arc::clone(&table))));
+            let ask = |realm: &str| {
+                let login =
+                    auth_core::Login::parse(&realm_with(realm, LoginRule::CaseMapped), "calvin").unwrap();
+                let info = auth_testkit::info("app");
+                let who = auth_core::Principal::found(&info, &login, "calvin", Id::from(1)).unwrap();
+                let (scene, ctx) = (scene.clone(), Ctx::new());
+                tokio::spawn(async move {
+                    match what {
+                        What::Account => scene.account(&ctx, &login).await.unwrap(),
+                        What::Groups => format!("{:?}", scene.groups.groups_of(&ctx, &who).await.unwrap()),
+                        What::Access => {
+                            format!(
+                                "{:?}",
+                                scene.access.access(&ctx, &who, &doc(), Some("read")).await.unwrap()
+                            )
+                        }
+                    }
+                })
+            };
+            let first = ask("default");
+            let one = soon(scene.store.next_question()).await;
+            let second = ask("elsewhere");
+            let other = soon(scene.store.next_question()).await;
+            assert_eq!((scene.store.asked(), scene.report(what).coalesced), (2, 0), "{what:?}");
+            one.answer(old(what));
+            other.answer(new(what));
+            assert_ne!(soon(first).await.unwrap(), soon(second).await.unwrap(), "{what:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn explain_tells_the_age_of_every_kind_of_hit() {
+    for place in each_kind(|settings| settings) {
+        let record = Arc::new(Record::explaining());
+        let ctx = Ctx::new().with_record(Arc::clone(&record));
+        let (who, doc) = (principal("calvin"), object("doc", 1));
+        for _ in 0..2 {
+            for name in ["calvin", "nobody"] {
+                place.accounts.account(&ctx, &login(name)).await.unwrap();
+            }
+            place.groups.groups_of(&ctx, &who).await.unwrap();
+            place.access.access(&ctx, &who, &doc, None).await.unwrap();
+            place.bed.clock.advance(seconds(7));
+        }
+        assert!(place.access.peek_access(&ctx, &who, &doc, None).is_some());
+        let ages: Vec<_> = record.steps().iter().map(|step| step.age).collect();
+        let (none, seven) = (None, Some(seconds(7)));
+        assert_eq!(ages, [none, none, none, none, seven, seven, seven, seven, Some(seconds(14))]);
     }
 }
 
