@@ -1,19 +1,18 @@
 //! Who may be asked about again, and the questions that are under way.
 
-use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use auth_core::{Account, BoxFuture, Error, ErrorKind, IdWatch, Login, Lookup, Moment, Result, Stamp};
 use futures_util::FutureExt;
 use futures_util::future::{Either, Shared, WeakShared, pending, select};
+use lru::LruCache;
 
 // Logins of different people seldom wait for one another.
 const SHARDS: usize = 16;
 
-// For 14,336 logins it is known when they were asked about, in 65 bytes each beside the name, and a few for what is
-// under way. Each has cost a hash job, so more seldom come together within one time of rest. A table of 1,024 places
-// takes 896.
+// For 14,336 logins it is known when they were asked about, in about 100 bytes each beside the name. Each has cost a
+// hash job, so more seldom come together within one time of rest. A table of 1,024 places takes 896.
 const EACH: usize = 896;
 
 /// The generations of a login, read before its account is asked for.
@@ -41,7 +40,8 @@ struct Asked {
     under_way: Option<WeakShared<Asking>>,
 }
 
-type Shard = HashMap<Login, Asked, foldhash::fast::RandomState>;
+// In the order in which they were asked about, since nothing else is a use.
+type Shard = LruCache<Login, Asked, foldhash::fast::RandomState>;
 
 /// Allows one question for each login in a while, and forgets rather than grow: what is forgotten allows one
 /// question more.
@@ -54,7 +54,9 @@ pub(crate) struct Doubts {
 impl Doubts {
     /// Allows one question in each `every`; none at all if that is zero.
     pub(crate) fn new(every: Duration) -> Self {
-        Self { every, shards: Default::default() }
+        // Without the bound of its own, which would take the room for all at once.
+        let shard = || Mutex::new(LruCache::unbounded_with_hasher(Default::default()));
+        Self { every, shards: std::array::from_fn(|_| shard()) }
     }
 
     /// Returns the question that may be put now, or that is under way; nothing if there was one lately.
@@ -69,20 +71,17 @@ impl Doubts {
             return None;
         }
         let mut shard = self.shard(login)?;
-        if let Some(asked) = shard.get(login).filter(|asked| self.rests(asked, now)) {
+        if let Some(asked) = shard.peek(login).filter(|asked| self.rests(asked, now)) {
             // One from before an invalidation must not be joined after it.
             let under_way = asked.under_way.as_ref().filter(|_| asked.before == before);
             let answer = under_way.and_then(WeakShared::upgrade)?;
             return Some(Question { login: login.clone(), asked: asked.at, before, answer });
         }
         if shard.len() >= EACH {
-            shard.retain(|_, asked| self.rests(asked, now));
-        }
-        if shard.len() >= EACH {
-            shard.clear();
+            shard.pop_lru();
         }
         let answer = ask().shared();
-        shard.insert(login.clone(), Asked { at: now, before, under_way: answer.downgrade() });
+        shard.put(login.clone(), Asked { at: now, before, under_way: answer.downgrade() });
         Some(Question { login: login.clone(), asked: now, before, answer })
     }
 
@@ -100,14 +99,14 @@ impl Doubts {
             Either::Right(_) => None,
         };
         if let Some(mut shard) = self.shard(&login)
-            && let Some(entry) = shard.get_mut(&login).filter(|entry| entry.at == asked)
+            && let Some(entry) = shard.peek_mut(&login).filter(|entry| entry.at == asked)
         {
             match &answer {
                 // Kept no longer than needed: an account shows a hash.
                 Some(Ok(_)) => entry.under_way = None,
                 // Others go on waiting for it.
                 None if entry.under_way.as_ref().is_some_and(|asking| asking.upgrade().is_some()) => {}
-                Some(Err(_)) | None => drop(shard.remove(&login)),
+                Some(Err(_)) | None => drop(shard.pop(&login)),
             }
         }
         let late = || Err(Error::new(ErrorKind::Timeout, "no answer before the deadline"));
@@ -151,9 +150,11 @@ mod tests {
             assert!(put(n, Moment::ZERO), "each is another login");
             assert!(kept() <= SHARDS * EACH);
         }
-        // The last is still known, and its question has ended with its only asker.
-        assert!(!put(10 * SHARDS * EACH - 1, Moment::ZERO));
-        // Those that may be asked about again anyway make room first.
+        // The last are still known, and their questions have ended with their only askers.
+        for n in 10 * SHARDS * EACH - SHARDS * EACH / 2..10 * SHARDS * EACH {
+            assert!(!put(n, Moment::ZERO), "{n}");
+        }
+        // Those that were asked about first make room.
         let later = Moment::ZERO + EVERY;
         assert!(put(0, later));
         for n in 1..SHARDS * EACH / 2 {
