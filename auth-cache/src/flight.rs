@@ -251,7 +251,7 @@ impl Drop for Seat {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Backoff, Cached, Limits, Settings};
+    use crate::{Ask, Backoff, Cached, Limits, Settings};
     use auth_core::{Access, Clock, ErrorKind, Fence, ObjectPerms, Subject};
     use auth_testkit::{Answer, ManualClock, ScriptedStore, info, object, principal};
 
@@ -377,5 +377,24 @@ mod tests {
             check(end, &[1]);
             check(end, &[1, 2]);
         }
+    }
+
+    #[test]
+    fn whoever_brings_it_nothing_older_replaces_what_is_kept() {
+        let clock = ManualClock::new();
+        let store = Arc::new(ScriptedStore::new(info("app")));
+        let rights: Cached<dyn ObjectPerms> =
+            Cached::new(store, Arc::new(Fence::new()), clock, &Settings::default());
+        let (who, object) = (principal("calvin"), object("doc", 1));
+        let (ask, shelf) = (Ask::Access(&who, &object, None), &rights.loader.shelf);
+        let keep = |access, second| {
+            let loaded = Loaded { at: Moment::ZERO + Duration::from_secs(second), took: Duration::ZERO };
+            shelf.keep(ask.to_key(), &crate::Answer::Access(access), shelf.before(&ask), loaded);
+        };
+        keep(Access::Deny, 2);
+        keep(Access::Allow, 1);
+        assert_eq!(rights.peek_access(&Ctx::new(), &who, &object, None), Some(Access::Deny));
+        keep(Access::Allow, 3);
+        assert_eq!(rights.peek_access(&Ctx::new(), &who, &object, None), Some(Access::Allow));
     }
 }
