@@ -1,5 +1,4 @@
 //! A remembered password is recalled without an allocation, and a wrong one is missed without one.
-#![allow(unsafe_code, reason = "a global allocator can't be counted without it; tests only")]
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -7,10 +6,10 @@
     reason = "helpers of tests, where a panic is how a test says what is wrong"
 )]
 
+#[path = "../../auth-testkit/counting_allocator.rs"]
+mod counting_allocator;
 mod rig;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -22,39 +21,6 @@ use auth_password::{Hashed, Hasher, HasherConfig, MemoConfig, Policy};
 use auth_testkit::{ManualClock, info, login, password, principal_at};
 
 use rig::{CHEAP, calvin, fresh};
-
-/// Counts the allocations of each thread.
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-fn count() {
-    // A thread that ends may have no counter any more; nobody measures it.
-    let _ = ALLOCATIONS.try_with(|allocations| allocations.set(allocations.get() + 1));
-}
-
-// SAFETY: every call goes to the system's allocator as it came; counting allocates nothing.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: the caller keeps the contract of `GlobalAlloc`.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as above.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count();
-        // SAFETY: as above.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 /// A source that knows its one account by heart.
 #[derive(Debug)]
@@ -100,17 +66,17 @@ async fn a_password_is_recalled_or_missed_without_an_allocation() {
         assert_eq!(hashed.verify(&ctx, &one, &right).await.unwrap(), calvin());
 
         let check = |login: &Login, text, verdict: Option<Verdict>| {
-            let before = ALLOCATIONS.get();
+            let before = counting_allocator::allocations();
             let peeked = hashed.peek_verify(&ctx, login, text);
-            let allocated = ALLOCATIONS.get() - before;
+            let allocated = counting_allocator::allocations() - before;
             assert_eq!((peeked, allocated), (verdict, 0), "{length} bytes");
         };
         check(&one, &right, Some(calvin()));
         check(&one, &wrong, None);
         check(&nobody, &right, None);
-        let before = ALLOCATIONS.get();
+        let before = counting_allocator::allocations();
         drop(Box::new(1_u64));
         std::hint::black_box(Box::new(2_u64));
-        assert!(ALLOCATIONS.get() > before, "the counter counts");
+        assert!(counting_allocator::allocations() > before, "the counter counts");
     }
 }

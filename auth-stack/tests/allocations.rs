@@ -6,48 +6,23 @@
     clippy::indexing_slicing,
     reason = "a panic is how a test says what is wrong"
 )]
-#![allow(unsafe_code, reason = "a global allocator that counts can't be written without")]
 
 mod common;
+#[path = "../../auth-testkit/counting_allocator.rs"]
+mod counting_allocator;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::sync::Arc;
 
 use auth_core::{Access, Ctx, Member};
 use auth_testkit::{MemoryStore, object};
 use common::{all, builder, remembering, who};
 
-struct Counting;
-
-thread_local! {
-    // Per thread, so that what others do does not count.
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: everything is passed on to the system's allocator as it came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller keeps to `alloc`'s contract.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the pointer came from `System` with this layout.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
 /// Polls a future, which must not wait, and counts what that allocates.
 fn count<T>(future: impl Future<Output = T>) -> (u64, T) {
     let mut future = std::pin::pin!(future);
-    let before = ALLOCATIONS.with(Cell::get);
+    let before = counting_allocator::allocations();
     let polled = future.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
-    let allocated = ALLOCATIONS.with(Cell::get) - before;
+    let allocated = counting_allocator::allocations() - before;
     let std::task::Poll::Ready(answer) = polled else { panic!("an answer from memory does not wait") };
     (allocated, answer)
 }

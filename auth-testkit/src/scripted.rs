@@ -336,10 +336,7 @@ impl GroupOracle for ScriptedStore {
     async fn is_member(&self, ctx: &Ctx, who: &Principal, group: &str) -> Result<Member> {
         // An oracle that lists is asked for the list, as the trait's default does.
         if self.info.capabilities().lists_groups {
-            return Ok(match self.groups_of(ctx, who).await? {
-                Lookup::Found(groups) if groups.contains(group) => Member::Yes,
-                Lookup::Found(_) | Lookup::NotFound => Member::No,
-            });
+            return Ok(Member::of(&self.groups_of(ctx, who).await?, group));
         }
         match self.ask(Question::Member(who.clone(), group.to_owned())).await? {
             Answer::Member(member) => Ok(member),

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use auth_core::{
-    Access, Account, AccountSource, Ctx, Error, ErrorKind, GroupOracle, GroupSet, Login, Lookup, Member,
-    ObjectPerms, ObjectRef, Principal, Result, SourceInfo, StoredHash,
+    Access, Account, AccountSource, Ctx, Error, ErrorKind, GroupOracle, GroupSet, Login, Lookup, ObjectPerms,
+    ObjectRef, Principal, Result, SourceInfo, StoredHash,
 };
 
 use super::{Board, Cast, Kind, Said};
@@ -65,13 +65,6 @@ impl GroupOracle for HeldSource {
     async fn groups_of(&self, _ctx: &Ctx, who: &Principal) -> Result<Lookup<GroupSet>> {
         let (subject, version) = self.ask(self.cast.subject_of(who.login())).await?;
         Ok(self.cast.groups(subject, version))
-    }
-
-    async fn is_member(&self, ctx: &Ctx, who: &Principal, group: &str) -> Result<Member> {
-        Ok(match self.groups_of(ctx, who).await? {
-            Lookup::Found(groups) if groups.contains(group) => Member::Yes,
-            Lookup::Found(_) | Lookup::NotFound => Member::No,
-        })
     }
 }
 
