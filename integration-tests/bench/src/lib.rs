@@ -3,6 +3,7 @@
 
 use std::hint::black_box;
 use std::pin::pin;
+use std::process::ExitCode;
 use std::sync::{Arc, Barrier};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -294,4 +295,16 @@ pub fn compare(contenders: &mut [Contender<'_>], people: usize, threads: usize, 
         }
     }
     contenders.iter().map(Contender::median).collect()
+}
+
+/// Prints whether a bar is held, and returns it.
+pub fn bar(what: impl std::fmt::Display, held: bool) -> bool {
+    println!("{what}: {}", if held { "held" } else { "NOT HELD" });
+    held
+}
+
+/// Returns how a bench with these bars ends: with a failure, unless all are held.
+#[must_use]
+pub fn exit(bars: &[bool]) -> ExitCode {
+    if bars.iter().all(|held| *held) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
