@@ -95,7 +95,7 @@ impl Usage {
 ///     }
 ///     fn usage(&self) -> Usage {
 ///         let slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-///         let bytes = slots.iter().flatten().map(|(key, entry)| entry.bytes(key) as u64);
+///         let bytes = slots.iter().flatten().map(|(key, entry)| entry.bytes(&key.ask()) as u64);
 ///         Usage::new(slots.iter().flatten().count() as u64, bytes.sum(), 0)
 ///     }
 ///     fn bound(&self) -> Option<Bound> {

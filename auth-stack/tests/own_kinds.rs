@@ -49,11 +49,11 @@ impl Table for Plain {
         let mut kept = self.kept.lock().unwrap();
         kept.remove(&key.ask().hash64());
         let bytes = |kept: &HashMap<u64, (Key, Entry)>| {
-            kept.values().map(|(key, entry)| entry.bytes(key)).sum::<usize>()
+            kept.values().map(|(key, entry)| entry.bytes(&key.ask())).sum::<usize>()
         };
         let fits = match self.bound {
             Bound::Entries(most) => kept.len() < most,
-            Bound::Bytes(most) => bytes(&kept) + entry.bytes(&key) <= most,
+            Bound::Bytes(most) => bytes(&kept) + entry.bytes(&key.ask()) <= most,
         };
         if fits {
             kept.insert(key.ask().hash64(), (key, entry));
@@ -71,7 +71,7 @@ impl Table for Plain {
 
     fn usage(&self) -> Usage {
         let kept = self.kept.lock().unwrap();
-        let bytes: usize = kept.values().map(|(key, entry)| entry.bytes(key)).sum();
+        let bytes: usize = kept.values().map(|(key, entry)| entry.bytes(&key.ask())).sum();
         let mut usage = Usage::default();
         usage.entries = kept.len() as u64;
         usage.bytes = bytes as u64;
