@@ -291,12 +291,7 @@ impl Shelf {
         };
         let Some(stamp) = stamp.filter(|stamp| Some(*stamp) == self.current(&ask, answer)) else {
             self.counters.voided();
-            // It is not kept, and still ends what was kept before: it is newer.
-            for table in [&self.positive, &self.negative] {
-                if table.sees(&ask, |entry| entry.loaded < loaded.at) {
-                    table.remove(&ask);
-                }
-            }
+            self.end_older(&ask, loaded.at);
             return;
         };
         if self.has_newer(&ask, loaded.at) {
@@ -315,6 +310,15 @@ impl Shelf {
             home.remove(&ask);
         } else {
             home.put(key, self.entry(answer.clone(), stamp, loaded, Entry::NO_END));
+        }
+    }
+
+    /// Ends what was asked for before a moment at which something was that can't be kept: that is newer.
+    pub(crate) fn end_older(&self, ask: &Ask<'_>, at: Moment) {
+        for table in [&self.positive, &self.negative] {
+            if table.sees(ask, |entry| entry.loaded < at) {
+                table.remove(ask);
+            }
         }
     }
 

@@ -81,6 +81,7 @@ impl TokenCache for TokenMemory {
             self.shelf.keep_for(Key::Token(*id), Answer::Token(Arc::new(state.clone())), stamp, began, most);
         } else {
             self.shelf.counters.voided();
+            self.shelf.end_older(&Ask::Token(id), began);
         }
         Ok(())
     }

@@ -70,7 +70,6 @@ impl Facts<'_> {
         }
         if let Some(newest) = self.newest(subject, began)
             && self.lives(newest, at)
-            && !(self.kind == Kind::Tokens && self.is_disturbed(newest))
         {
             loads.retain(|load| load.asked >= newest.asked || (self.forgets && load.ended > newest.ended));
         }
