@@ -1,9 +1,8 @@
 //! An answer from memory costs no allocation, and a bound in bytes is one of real bytes.
 
-#![allow(unsafe_code, reason = "a global allocator is unsafe by its trait; this one counts and passes on")]
+#[path = "../../auth-testkit/counting_allocator.rs"]
+mod counting_allocator;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::sync::Arc;
 
 use auth_cache::{Answer, Bound, Cached, Entry, Key, Settings, TokenMemory, kinds};
@@ -13,51 +12,12 @@ use auth_core::{
 };
 use auth_testkit::{ManualClock, MemoryStore, hash, login, object, principal, principal_at};
 
-struct Counting;
-
-thread_local! {
-    // Per thread, so that the test harness's other threads do not count.
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-    // Bytes that were taken and not given back.
-    static LIVE: Cell<isize> = const { Cell::new(0) };
-}
-
-fn note(allocations: u64, taken: usize, given: usize) {
-    // A thread that is ending may have none any more.
-    let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + allocations));
-    let _ = LIVE.try_with(|live| live.set(live.get() + taken.cast_signed() - given.cast_signed()));
-}
-
-// SAFETY: every call is passed on to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        note(1, layout.size(), 0);
-        // SAFETY: the caller keeps the contract of `alloc`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        note(0, 0, layout.size());
-        // SAFETY: `ptr` came from `System` with this layout.
-        unsafe { System.dealloc(ptr, layout) }
-    }
-
-    unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        note(1, size, layout.size());
-        // SAFETY: `ptr` came from `System` with this layout; the caller keeps the contract of `realloc`.
-        unsafe { System.realloc(ptr, layout, size) }
-    }
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
-
 fn allocations<T>(mut run: impl FnMut() -> T) -> u64 {
-    let before = ALLOCATIONS.get();
+    let before = counting_allocator::allocations();
     for _ in 0..1000 {
         std::hint::black_box(run());
     }
-    ALLOCATIONS.get() - before
+    counting_allocator::allocations() - before
 }
 
 #[tokio::test]
@@ -156,14 +116,14 @@ fn what_a_table_really_takes_is_at_most_twice_its_bound_in_bytes() {
     for kind in kinds().iter().filter(|kind| kind.bounded) {
         let Some(factory) = kind.factory() else { continue };
         for what in 0..5 {
-            let before = LIVE.get();
+            let before = counting_allocator::live_bytes();
             let table = factory(Bound::Bytes(usize::try_from(BOUND).unwrap()));
             let mut most = 0;
             // Several times what fits.
             for n in 0..BOUND / 64 {
                 let (key, entry) = entry(5 * n + what, &fence, &clock);
                 table.put(key, entry);
-                most = most.max(LIVE.get() - before);
+                most = most.max(counting_allocator::live_bytes() - before);
             }
             // Empty places are not counted, nor what allocations are rounded up to; moka has books of its own.
             let factor = if kind.name == "lfu" { 3.5 } else { 2.0 };

@@ -1,11 +1,10 @@
 //! An answer from memory allocates nothing, all the way through the facade.
-#![allow(unsafe_code, reason = "a global allocator can't be counted without it; tests only")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a panic is how a test says what is wrong")]
 
 mod common;
+#[path = "../../auth-testkit/counting_allocator.rs"]
+mod counting_allocator;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -17,44 +16,11 @@ use auth_core::{
 use auth_testkit::{ManualClock, info, login, object, password, principal_at, realm};
 use common::{Book, Jobs, Says, Tell, now};
 
-/// Counts the allocations of each thread.
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-fn count() {
-    // A thread that ends may have no counter any more; nobody measures it.
-    let _ = ALLOCATIONS.try_with(|allocations| allocations.set(allocations.get() + 1));
-}
-
-// SAFETY: every call goes to the system's allocator as it came; counting allocates nothing.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: the caller keeps the contract of `GlobalAlloc`.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as above.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count();
-        // SAFETY: as above.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
 /// Returns an answer and the number of allocations that it took, making its future included.
 fn counted<T>(ask: impl FnOnce() -> T) -> (T, u64) {
-    let before = ALLOCATIONS.get();
+    let before = counting_allocator::allocations();
     let answer = ask();
-    (answer, ALLOCATIONS.get() - before)
+    (answer, counting_allocator::allocations() - before)
 }
 
 /// A store of groups, rights and accounts that may know its answers by heart.

@@ -16,10 +16,10 @@
     clippy::print_stdout,
     reason = "a panic is how it says what is wrong, and figures are what it is for"
 )]
-#![allow(unsafe_code, reason = "a global allocator that counts can't be written without")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+#[path = "../../auth-testkit/counting_allocator.rs"]
+mod counting_allocator;
+
 use std::hint::black_box;
 use std::io::Write as _;
 use std::pin::pin;
@@ -39,35 +39,6 @@ use axum::routing::any;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use tower::ServiceExt as _;
-
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: everything is passed on to the system's allocator as it came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller keeps to `alloc`'s contract.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the pointer came from `System` with this layout.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller keeps to `realloc`'s contract.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 /// People, each with five groups of twenty and one document. Fewer where they log in: hashing takes long.
 const PEOPLE: usize = 64;
@@ -265,9 +236,9 @@ fn main() {
     world.run(scenario, 2 * PEOPLE);
 
     mark("begin\n");
-    let before = ALLOCATIONS.with(Cell::get);
+    let before = counting_allocator::allocations();
     let answered = world.run(scenario, count);
-    let allocated = ALLOCATIONS.with(Cell::get) - before;
+    let allocated = counting_allocator::allocations() - before;
     mark("end\n");
     assert_eq!(answered, count, "{scenario}: memory did not answer");
     println!("{allocated}");
