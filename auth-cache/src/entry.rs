@@ -133,7 +133,7 @@ impl Entry {
 // Two counters before what an `Arc` owns.
 const ARC: usize = 2 * size_of::<usize>();
 // Key, entry, and what an engine needs to find and order them.
-const SLOT: usize = size_of::<Key>() + size_of::<Entry>() + 32;
+const SLOT: usize = size_of::<Key>() + size_of::<Entry>() + 96;
 // What an account owns beside its texts.
 const ACCOUNT: usize = ARC + size_of::<Principal>() + size_of::<AccountState>() + 3 * size_of::<usize>();
 // What a person owns beside their texts.
