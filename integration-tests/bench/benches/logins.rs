@@ -1,6 +1,7 @@
 //! Logins: a password that was verified before, beside verifying it.
 #![allow(clippy::print_stdout, reason = "a table is what it is for")]
 
+use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -10,7 +11,7 @@ use auth_core::{
     Result, SourceInfo, StoredHash, Verdict,
 };
 use auth_stack::{Opening, Provides, SourceKind, Stack};
-use gatepost_bench::{CHUNK, now};
+use gatepost_bench::{CHUNK, bar, exit, now};
 
 const BAR: f64 = 1000.0;
 const PASSWORD: &[u8] = b"hobbes, the tiger";
@@ -92,7 +93,7 @@ async fn measure(settings: &str) -> Result<(f64, f64)> {
     Ok((median(verified), median(remembered)))
 }
 
-fn main() {
+fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.expect("a runtime");
     println!("\nA login through a realm: verified, and from memory; medians\n");
@@ -107,5 +108,6 @@ fn main() {
         println!("{name:34}{:>11.2} ms{remembered:>11.0} ns{ratio:>11.0}x", verified / 1e6);
         held &= ratio >= BAR;
     }
-    println!("\nthe bar is at least {BAR}x: {}", if held { "held" } else { "NOT HELD" });
+    println!();
+    exit(&[bar(format_args!("the bar is at least {BAR}x"), held)])
 }
