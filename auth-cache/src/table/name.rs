@@ -2,6 +2,7 @@
 
 use auth_core::{Login, ObjectRef, Principal, TokenId};
 
+use crate::key::word;
 use crate::{Ask, Key};
 
 /// A key as tables keep it: two words, so that the slots of a hash table are small. What is longer is
@@ -68,7 +69,9 @@ impl Mode {
         match (self, mode) {
             (Self::Any, None) => true,
             (Self::Short(length, bytes), Some(mode)) => {
-                usize::from(*length) == mode.len() && bytes.iter().zip(mode.as_bytes()).all(|(a, b)| a == b)
+                let (mine, mode) = (bytes.get(..usize::from(*length)).unwrap_or_default(), mode.as_bytes());
+                mine.len() == mode.len()
+                    && if mine.len() <= 8 { word(mine) == word(mode) } else { mine == mode }
             }
             (Self::Long(mine), Some(mode)) => **mine == *mode,
             (Self::Any | Self::Short(..) | Self::Long(_), _) => false,
@@ -135,6 +138,16 @@ mod tests {
             assert_eq!(kept.as_str(), mode);
             for other in modes {
                 assert_eq!(kept.is(other), mode == other, "{mode:?} {other:?}");
+            }
+        }
+        for length in 1..=Mode::SHORT + 1 {
+            let mode = "m".repeat(length);
+            let kept = Mode::from(Some(mode.as_str().into()));
+            assert!(kept.is(Some(&mode)));
+            for at in 0..length {
+                let mut other = mode.clone();
+                other.replace_range(at..=at, "n");
+                assert!(!kept.is(Some(&other)), "{other}");
             }
         }
         assert_eq!(size_of::<Mode>(), 24);
