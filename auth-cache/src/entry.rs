@@ -15,13 +15,13 @@ use crate::{Ask, Key};
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Answer {
-    /// To [`Ask::Account`](crate::Ask::Account).
+    /// To [`Ask::Account`].
     Account(Lookup<Account>),
-    /// To [`Ask::Groups`](crate::Ask::Groups).
+    /// To [`Ask::Groups`].
     Groups(Lookup<GroupSet>),
-    /// To [`Ask::Access`](crate::Ask::Access).
+    /// To [`Ask::Access`].
     Access(Access),
-    /// To [`Ask::Token`](crate::Ask::Token).
+    /// To [`Ask::Token`].
     Token(Arc<TokenState>),
 }
 

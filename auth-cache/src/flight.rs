@@ -366,6 +366,8 @@ mod tests {
                 drop(turn);
             }
             until(|| asker.is_finished() && clock.sleepers() == 0).await;
+            // Before the runtime drops what may still run.
+            assert_eq!(lanes(), 0, "{end:?} of {}", objects.len());
         });
         drop(runtime);
         assert_eq!(lanes(), 0, "{end:?} of {}", objects.len());

@@ -466,7 +466,7 @@ impl Loader {
     }
 
     fn dropped(&self) -> Failure {
-        Failure::Ours(self.fault(ErrorKind::Unavailable, "the load was given up with its runtime"))
+        Failure::Ours(self.fault(ErrorKind::Unavailable, "the load ended without an answer"))
     }
 }
 

@@ -73,9 +73,7 @@ impl Kept {
         let any: Arc<dyn Any + Send + Sync> = Arc::clone(&table) as Arc<_>;
         any.downcast().map_or(Self::Other(table), Self::Ttl)
     }
-}
 
-impl Kept {
     /// Reports whether there is an entry of a question of which this is true.
     fn sees(&self, ask: &Ask<'_>, is: impl Fn(&Entry) -> bool) -> bool {
         let mut seen = false;

@@ -7,10 +7,11 @@ use auth_core::{Ctx, Moment, Result};
 
 use super::{Loader, joins};
 use crate::flight::{Failure, Landed, Seat, Waiting};
-use crate::shelf::{Hit, Missed};
+use crate::shelf::{Before, Hit, Missed};
 use crate::{Answer, Ask, Key};
 
-type Boarded = std::result::Result<Waiting, Failure>;
+/// Where one of them waits.
+type Place = std::result::Result<Waiting, Failure>;
 
 impl Loader {
     /// Answers many questions: what it can from memory, and for the rest joins the loads that are under way and
@@ -87,7 +88,7 @@ impl Loader {
         ctx: &Ctx,
         asks: &[Ask<'_>],
         since: Option<Moment>,
-    ) -> Vec<Option<Boarded>> {
+    ) -> Vec<Option<Place>> {
         let now = self.shelf.clock.now();
         let runtime = self.runtime(ctx, now);
         let mut boarded = Vec::with_capacity(asks.len());
@@ -98,17 +99,20 @@ impl Loader {
         let (mut joined, mut refused) = (0, 0);
 
         let mut flights = self.flights();
-        for ask in asks {
+        let mut look = |ask| {
             let before = self.shelf.before(ask);
             if since.is_none() {
-                match self.shelf.find(ctx, ask) {
-                    Ok(_) => {
-                        boarded.push(None);
-                        continue;
-                    }
-                    Err(missed) => misses.push(missed),
-                }
+                misses.push(self.shelf.find(ctx, ask).err()?);
             }
+            Some(before)
+        };
+        // All is looked up before a flight is opened: should a table panic, none is left that nobody flies.
+        let looked: Vec<Option<Before>> = asks.iter().map(&mut look).collect();
+        for (ask, before) in asks.iter().zip(looked) {
+            let Some(before) = before else {
+                boarded.push(None);
+                continue;
+            };
             let key = ask.to_key();
             let mut board = || {
                 if let Err(failure) = &runtime {
@@ -134,6 +138,8 @@ impl Loader {
             boarded.push(Some(board()));
         }
         drop(flights);
+        // Who waits is counted by what is held.
+        drop(ours);
 
         for missed in misses {
             self.note_miss(ctx, missed);

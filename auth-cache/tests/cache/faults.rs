@@ -7,8 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use auth_cache::{Ask, Bound, Entry, Key, Limits, Reports, Settings, Table, Usage};
 use auth_core::{
-    Access, Clock, Ctx, ErrorKind, GroupOracle, GroupSet, Id, Lookup, ObjectPerms, Principal, Result,
-    SourceInfo,
+    Access, Clock, Ctx, ErrorKind, GroupOracle, GroupSet, Id, Lookup, ObjectPerms, ObjectRef, Principal,
+    Result, SourceInfo,
 };
 use auth_testkit::{Answer, info, object, principal_at};
 
@@ -148,24 +148,29 @@ fn who_waits_for_a_load_of_a_runtime_that_ends_is_told_and_may_ask_again() {
 struct Brittle {
     inner: Arc<dyn Table>,
     breaks: Arc<AtomicBool>,
+    // When this is looked at; else when something is put.
+    at: Option<ObjectRef>,
 }
 
 impl Brittle {
-    fn settings() -> Settings {
+    fn settings(at: Option<ObjectRef>) -> Settings {
         let (sound, breaks) = (Settings::default().factory, Arc::new(AtomicBool::new(true)));
         Settings::new(Arc::new(move |bound| {
-            Arc::new(Self { inner: sound(bound), breaks: Arc::clone(&breaks) })
+            Arc::new(Self { inner: sound(bound), breaks: Arc::clone(&breaks), at: at.clone() })
         }))
     }
 }
 
 impl Table for Brittle {
     fn see(&self, ask: &Ask<'_>, see: &mut dyn FnMut(&Entry)) {
+        if matches!((ask, &self.at), (Ask::Access(_, object, _), Some(at)) if *object == at) {
+            assert!(!self.breaks.swap(false, Ordering::SeqCst), "a table that breaks");
+        }
         self.inner.see(ask, see);
     }
 
     fn put(&self, key: Key, entry: Entry) {
-        assert!(!self.breaks.swap(false, Ordering::SeqCst), "a table that breaks");
+        assert!(self.at.is_some() || !self.breaks.swap(false, Ordering::SeqCst), "a table that breaks");
         self.inner.put(key, entry);
     }
 
@@ -190,7 +195,7 @@ impl Table for Brittle {
 async fn a_table_that_panics_once_strands_nobody_and_ends_no_refreshing() {
     let told = |kind| kind == ErrorKind::Unavailable;
     for what in ALL {
-        let bed = Bed::with(Brittle::settings());
+        let bed = Bed::with(Brittle::settings(None));
         let scene = Scene::new(&bed);
         let askers = [scene.spawn(what, Ctx::new()), scene.spawn(what, Ctx::new())];
         soon(scene.store.next_question()).await.answer(old(what));
@@ -213,7 +218,7 @@ async fn a_table_that_panics_once_strands_nobody_and_ends_no_refreshing() {
     }
 
     // Nor those whose answers come after the one over which it panics.
-    let scene = Scene::new(&Bed::with(Brittle::settings()));
+    let scene = Scene::new(&Bed::with(Brittle::settings(None)));
     let docs = [object("doc", 1), object("doc", 2)];
     let asked = tokio::spawn({
         let scene = scene.clone();
@@ -226,6 +231,23 @@ async fn a_table_that_panics_once_strands_nobody_and_ends_no_refreshing() {
         assert!(told(answer.unwrap_err().kind()));
     }
     assert_eq!(scene.report(What::Access).under_way, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_table_that_panics_when_it_is_looked_at_leaves_no_load_that_nobody_makes() {
+    let docs = [object("doc", 1), object("doc", 2)];
+    let scene = Scene::new(&Bed::with(Brittle::settings(Some(docs[1].clone()))));
+    let asked = || {
+        let (scene, docs) = (scene.clone(), docs.clone());
+        tokio::spawn(async move { scene.access.access_many(&Ctx::new(), &calvin(), &docs, None).await })
+    };
+    assert!(soon(asked()).await.unwrap_err().is_panic());
+    assert_eq!(scene.report(What::Access).under_way, 0);
+    let again = asked();
+    for _ in 0..2 {
+        soon(scene.store.next_question()).await.answer(Ok(Access::Allow));
+    }
+    assert!(soon(again).await.unwrap().into_iter().all(|answer| answer.unwrap() == Access::Allow));
 }
 
 /// A source that counts how many ask it at once.
