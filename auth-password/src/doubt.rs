@@ -12,7 +12,7 @@ use lru::LruCache;
 const SHARDS: usize = 16;
 
 // For 14,336 logins it is known when they were asked about, in about 100 bytes each beside the name. Each has cost a
-// hash job, so more seldom come together within one time of rest. A table of 1,024 places takes 896.
+// hash job, so more seldom come together within one time of rest.
 const EACH: usize = 896;
 
 /// The generations of a login, read before its account is asked for.

@@ -298,6 +298,7 @@ pub fn compare(contenders: &mut [Contender<'_>], people: usize, threads: usize, 
 }
 
 /// Prints whether a bar is held, and returns it.
+#[must_use]
 pub fn bar(what: impl std::fmt::Display, held: bool) -> bool {
     println!("{what}: {}", if held { "held" } else { "NOT HELD" });
     held
