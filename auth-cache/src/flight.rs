@@ -19,12 +19,14 @@ pub(crate) enum Failure {
     Source(Error),
     /// It was not asked, or was given up, and may be well.
     Ours(Error),
+    /// The load of somebody else was waited for and is overdue: one of one's own is due.
+    Overdue(Error),
 }
 
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Source(error) | Failure::Ours(error) => error,
+            Failure::Source(error) | Failure::Ours(error) | Failure::Overdue(error) => error,
         }
     }
 }

@@ -104,12 +104,13 @@ impl Loader {
             Boarded::Found(answer) => return Ok(answer),
             Boarded::Flight(waiting, asked) => (waiting, asked),
         };
-        let (answer, at) = self.land(ctx, waiting).await?;
-        if !self.is_outdated(&answer, at, asked) {
-            return Ok(answer);
+        match self.land(ctx, waiting).await {
+            Ok((answer, at)) if !self.is_outdated(&answer, at, asked) => return Ok(answer),
+            Ok(_) | Err(Failure::Overdue(_)) => {}
+            Err(failure) => return Err(failure),
         }
-        // It joined a load that took longer than its answer lives: once more, and now one that has begun since
-        // it asked.
+        // It joined a load that took longer than its answer lives, or than any may: once more, and now one that has
+        // begun since it asked.
         match self.find_or_board(ctx, ask, Some(asked))? {
             Boarded::Found(answer) => Ok(answer),
             Boarded::Flight(waiting, _) => Ok(self.land(ctx, waiting).await?.0),
@@ -282,7 +283,7 @@ impl Loader {
         let landed = async move {
             match select(pin!(landed), self.shelf.clock.sleep_until(until)).await {
                 Either::Left((landed, _)) => landed,
-                Either::Right(((), _)) => Err(self.dropped()),
+                Either::Right(((), _)) => Err(self.overdue()),
             }
         };
         self.by_deadline(ctx, landed).await?
@@ -417,7 +418,7 @@ impl Loader {
     pub(crate) fn note_refused(&self, ctx: &Ctx, failure: &Failure, questions: usize) {
         match failure {
             Failure::Source(_) => self.note_backed_off(ctx, questions),
-            Failure::Ours(_) => self.note_overloaded(ctx, questions),
+            Failure::Ours(_) | Failure::Overdue(_) => self.note_overloaded(ctx, questions),
         }
     }
 
@@ -463,6 +464,10 @@ impl Loader {
 
     pub(crate) fn miscounted(&self) -> Error {
         self.fault(ErrorKind::Internal, "the source answered another number of questions")
+    }
+
+    fn overdue(&self) -> Failure {
+        Failure::Overdue(self.fault(ErrorKind::Unavailable, "a load that was joined goes on for too long"))
     }
 
     fn dropped(&self) -> Failure {

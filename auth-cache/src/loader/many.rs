@@ -32,13 +32,16 @@ impl Loader {
             .zip(&landed)
             .map(|(ask, landed)| landed.is_none().then(|| self.shelf.find(ctx, ask)))
             .collect();
-        let outdated =
-            landed.iter().flatten().flatten().any(|(answer, at)| self.is_outdated(answer, *at, asked));
+        let outdated = landed.iter().flatten().any(|landed| match landed {
+            Ok((answer, at)) => self.is_outdated(answer, *at, asked),
+            Err(failure) => matches!(failure, Failure::Overdue(_)),
+        });
         if outdated || hits.iter().flatten().any(std::result::Result::is_err) {
             let mut again = Vec::new();
             for (place, (ask, (landed, hit))) in asks.iter().zip(landed.iter().zip(&hits)).enumerate() {
                 match (landed, hit) {
                     (Some(Ok((_, at))), _) if *at < asked => {}
+                    (Some(Err(Failure::Overdue(_))), _) => {}
                     (Some(_), _) => continue,
                     // The others are counted.
                     (None, Some(Err(missed))) => self.note_miss(ctx, *missed),

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use auth_cache::{Limits, Settings, Ttls};
-use auth_core::{Access, Clock, Ctx, ErrorKind, Freshness, GroupOracle, Result};
-use auth_testkit::{Answer, CountingSource, MemoryStore, Mode, principal};
+use auth_core::{Access, Clock, Ctx, ErrorKind, Freshness, GroupOracle, ObjectPerms, Result};
+use auth_testkit::{Answer, CountingSource, MemoryStore, Mode, object, principal};
 use tokio::task::JoinHandle;
 
 use crate::helpers::{ALL, Bed, Scene, What, calvin, new, old, one_of_many, seconds, soon, until};
@@ -307,10 +307,9 @@ fn a_load_whose_runtime_stands_still_is_given_up_and_asked_for_anew() {
             until(|| scene.report(what).coalesced == 1).await;
             // A quarter longer than a load may wait and take.
             bed.advance(1, Duration::from_millis(12_501)).await;
-            assert_eq!(kind(&soon(joined).await.unwrap()), ErrorKind::Unavailable);
-            let asked = scene.spawn(what, Ctx::new());
             soon(scene.store.next_question()).await.answer(new(what));
-            assert_eq!(soon(asked).await.unwrap().unwrap(), "new");
+            assert_eq!(soon(joined).await.unwrap().unwrap(), "new");
+            assert_eq!(scene.peek(what, &Ctx::new()).as_deref(), Some("new"));
             assert_eq!(scene.report(what).under_way, 0);
         });
         bed.clock.advance(seconds(100));
@@ -324,6 +323,33 @@ fn a_load_whose_runtime_stands_still_is_given_up_and_asked_for_anew() {
         });
         assert_eq!(scene.peek(what, &Ctx::new()), None);
     }
+}
+
+#[test]
+fn of_many_questions_those_whose_load_stands_still_are_asked_anew() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (idle, busy) = (runtime(), runtime());
+    let bed = Bed::new();
+    let scene = Scene::new(&bed);
+    let docs = [object("doc", 1), object("doc", 2)];
+    idle.block_on(async {
+        let (ctx, who) = (Ctx::new(), calvin());
+        let one = scene.access.access(&ctx, &who, &docs[0], None);
+        assert!(futures_util::FutureExt::now_or_never(one).is_none());
+    });
+    busy.block_on(async {
+        let asked = tokio::spawn({
+            let (scene, docs) = (scene.clone(), docs.clone());
+            async move { scene.access.access_many(&Ctx::new(), &calvin(), &docs, None).await }
+        });
+        // The second is nobody's yet.
+        soon(scene.store.next_question()).await.answer(Ok(Access::Deny));
+        until(|| scene.report(What::Access).loads == 1).await;
+        bed.advance(1, Duration::from_millis(12_501)).await;
+        soon(scene.store.next_question()).await.answer(Ok(Access::Allow));
+        let told: Vec<_> = soon(asked).await.unwrap().into_iter().map(std::result::Result::unwrap).collect();
+        assert_eq!(told, [Access::Allow, Access::Deny]);
+    });
 }
 
 #[tokio::test(start_paused = true)]
