@@ -1,5 +1,6 @@
 //! The fence: one bump voids every answer about a subject, and every load begun before it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::principal::spelled;
@@ -35,6 +36,67 @@ pub enum Subject<'a> {
     Realm(&'a RealmId),
     /// Everything.
     All,
+}
+
+/// What an invalidation is about, owned: to be told to others, or later.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum SubjectBuf {
+    /// [`Subject::Login`]
+    Login(Login),
+    /// [`Subject::Id`]
+    Id {
+        /// The realm.
+        realm: RealmId,
+        /// The source that issued the id.
+        source: Arc<str>,
+        /// The id.
+        id: Id,
+    },
+    /// [`Subject::Object`]
+    Object {
+        /// The realm.
+        realm: RealmId,
+        /// The object.
+        object: ObjectRef,
+    },
+    /// [`Subject::Groups`]
+    Groups(RealmId),
+    /// [`Subject::Realm`]
+    Realm(RealmId),
+    /// [`Subject::All`]
+    All,
+}
+
+impl SubjectBuf {
+    /// Borrows it.
+    #[must_use]
+    pub fn as_subject(&self) -> Subject<'_> {
+        match self {
+            Self::Login(login) => Subject::Login(login),
+            Self::Id { realm, source, id } => Subject::Id { realm, source, id },
+            Self::Object { realm, object } => Subject::Object { realm, object },
+            Self::Groups(realm) => Subject::Groups(realm),
+            Self::Realm(realm) => Subject::Realm(realm),
+            Self::All => Subject::All,
+        }
+    }
+}
+
+impl From<&Subject<'_>> for SubjectBuf {
+    fn from(subject: &Subject<'_>) -> Self {
+        match *subject {
+            Subject::Login(login) => Self::Login(login.clone()),
+            Subject::Id { realm, source, id } => {
+                Self::Id { realm: realm.clone(), source: source.into(), id: id.clone() }
+            }
+            Subject::Object { realm, object } => {
+                Self::Object { realm: realm.clone(), object: object.clone() }
+            }
+            Subject::Groups(realm) => Self::Groups(realm.clone()),
+            Subject::Realm(realm) => Self::Realm(realm.clone()),
+            Subject::All => Self::All,
+        }
+    }
 }
 
 /// The generations that a question depends on, read before its source is asked.

@@ -18,6 +18,7 @@ mod principal;
 mod realm;
 mod source;
 mod text;
+mod tier;
 mod traits;
 mod watched;
 
@@ -26,7 +27,7 @@ pub use chain::{ChainEntry, DomainRouter, GroupUnion, Next, PasswordChain, Role}
 pub use clock::{BoxFuture, Clock, Moment};
 pub use ctx::{CacheUse, Ctx, Freshness, Record, Step};
 pub use error::{Error, ErrorKind, Result};
-pub use fence::{Fence, IdWatch, Stamp, Subject, Watch};
+pub use fence::{Fence, IdWatch, Stamp, Subject, SubjectBuf, Watch};
 pub use group_set::GroupSet;
 pub use link::{ByLogin, Link, Linked};
 pub use name::{Login, LoginRule, MAX_LOGIN_BYTES, RealmId, check_name};
@@ -39,5 +40,8 @@ pub use ports::{
 pub use principal::{Account, AccountState, Lock, Principal};
 pub use realm::Realm;
 pub use source::{Capabilities, Fingerprint, SourceInfo};
+pub use tier::{
+    Bus, ByteTier, Ear, Generation, Listening, TierAsk, TierRead, TierTime, TierWrite, WireName, Written,
+};
 pub use traits::{AccountSource, GroupOracle, ObjectPerms, PasswordSource, TokenCache};
 pub use watched::{Health, HealthReport, Watched};
