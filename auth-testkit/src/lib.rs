@@ -13,8 +13,10 @@ mod counting;
 mod helpers;
 mod memory;
 mod miscounting;
+mod proxy;
 pub mod race;
 mod scripted;
+pub mod servers;
 pub mod staleness;
 pub mod suite;
 mod trial;
@@ -28,6 +30,7 @@ pub use helpers::{
 };
 pub use memory::MemoryStore;
 pub use miscounting::MiscountingStore;
+pub use proxy::{Proxy, Way};
 pub use scripted::{Answer, Ask, Mode, Question, ScriptedStore};
 pub use trial::{Setup, Tested};
 pub use world::{Object, Standing, User, World};
