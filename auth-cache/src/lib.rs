@@ -11,6 +11,8 @@ mod key;
 mod loader;
 mod owners;
 mod settings;
+#[allow(dead_code, reason = "the wrappers that share what they remember stand on it")]
+mod shared;
 mod shelf;
 mod stats;
 mod table;
@@ -23,6 +25,7 @@ pub use gate::{Backoff, Gate, Limits};
 pub use key::{Ask, Key};
 pub use owners::OwnerTable;
 pub use settings::{Lifetimes, Settings, Ttls};
+pub use shared::{CacheKeys, SealKind};
 pub use stats::{AgeHistogram, CacheStats, Report, Reports};
 pub use table::{
     Bound, Build, Kind, LfuTable, LruTable, Order, OrderTable, Table, TableFactory, TtlTable, Usage, kinds,

@@ -29,6 +29,7 @@ pub use ctx::{CacheUse, Ctx, Freshness, Record, Step};
 pub use error::{Error, ErrorKind, Result};
 pub use fence::{Fence, IdWatch, Stamp, Subject, SubjectBuf, Watch};
 pub use group_set::GroupSet;
+pub use hash::Spelling;
 pub use link::{ByLogin, Link, Linked};
 pub use name::{Login, LoginRule, MAX_LOGIN_BYTES, RealmId, check_name};
 pub use object::{Id, ObjectRef};

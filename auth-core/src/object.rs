@@ -5,7 +5,7 @@ use std::hash::{Hash, Hasher};
 use std::slice;
 use std::sync::Arc;
 
-use crate::hash::{Spelled, join, keyed, type_of};
+use crate::hash::{Spelled, Spelling, join, keyed, type_of};
 use crate::{Result, check_name};
 
 /// An id as a store issued it: of a person, or a part of an object's.
@@ -46,6 +46,12 @@ impl Id {
     #[must_use]
     pub const fn uuid(bits: u128) -> Self {
         Self::Uuid(bits.to_be_bytes())
+    }
+
+    /// Spells it, without an allocation: ids of one spelling are one to an invalidation.
+    #[must_use]
+    pub fn spelling(&self) -> Spelling<'_> {
+        Spelling::of(self)
     }
 }
 
