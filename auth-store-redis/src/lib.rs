@@ -1,0 +1,16 @@
+#![forbid(unsafe_code)]
+#![doc = include_str!("../README.md")]
+
+mod bus;
+mod config;
+mod dial;
+mod fault;
+mod key;
+mod link;
+mod nodes;
+mod script;
+mod tier;
+
+pub use bus::RedisBus;
+pub use config::{RedisConfig, TlsConfig};
+pub use tier::RedisTier;
