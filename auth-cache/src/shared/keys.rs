@@ -193,6 +193,12 @@ const OF_LOGIN: u8 = 69;
 const OF_ID: u8 = 70;
 const OF_OBJECT: u8 = 71;
 
+// What kind of id follows.
+const OTHER: u8 = 0;
+const NUMBER: u8 = 1;
+const TEXT: u8 = 2;
+const UUID: u8 = 3;
+
 impl Names {
     /// Makes names under a ring.
     pub(crate) fn new(keys: &CacheKeys) -> Self {
@@ -365,21 +371,24 @@ impl<'k> Parts<'k> {
 
     fn typed(&mut self, id: &Id) {
         match id {
+            // Without the zeros at its end, so that most names fit into one block of the hash: 64 bytes.
             Id::Int(number) => {
-                self.bytes(&[1]);
-                self.bytes(&number.to_le_bytes());
+                let bytes = number.to_le_bytes();
+                let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+                self.bytes(&[NUMBER]);
+                self.text(bytes.get(..used).unwrap_or_default());
             }
             Id::Text(text) => {
-                self.bytes(&[2]);
+                self.bytes(&[TEXT]);
                 self.text(text.as_bytes());
             }
             Id::Uuid(bytes) => {
-                self.bytes(&[3]);
+                self.bytes(&[UUID]);
                 self.bytes(bytes);
             }
             // No other kind is known.
             other => {
-                self.bytes(&[0]);
+                self.bytes(&[OTHER]);
                 self.text(other.spelling().as_bytes());
             }
         }

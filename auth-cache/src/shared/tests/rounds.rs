@@ -146,6 +146,16 @@ fn a_length_that_lies_makes_no_room_and_no_answer() {
 }
 
 #[test]
+fn names_that_are_not_in_order_or_there_twice_are_no_answer() {
+    let asked = Key::Groups(who("calvin", Id::from(1)));
+    let read = |names: &[u8]| decode(&asked.ask(), &source("app"), &[&[1, 3, 2], names].concat());
+    assert!(read(&[1, b'a', 1, b'b']).is_ok());
+    for names in [[1, b'b', 1, b'a'], [1, b'a', 1, b'a'], [1, b'a', 1, 0xff]] {
+        assert_eq!(read(&names), Err(Undecodable::Malformed), "{names:?}");
+    }
+}
+
+#[test]
 fn a_megabyte_of_junk_is_no_answer() {
     for byte in [0, 1, 3, 0xfb, 0xff] {
         let mut bytes = vec![byte; 1 << 20];
