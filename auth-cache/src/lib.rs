@@ -25,6 +25,9 @@ pub use gate::{Backoff, Gate, Limits};
 pub use key::{Ask, Key};
 pub use owners::OwnerTable;
 pub use settings::{Lifetimes, Settings, Ttls};
+#[cfg(feature = "_lab")]
+#[doc(hidden)]
+pub use shared::Lab;
 pub use shared::{CacheKeys, SealKind};
 pub use stats::{AgeHistogram, CacheStats, Report, Reports};
 pub use table::{

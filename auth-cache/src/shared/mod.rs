@@ -2,9 +2,13 @@
 
 mod codec;
 mod keys;
+#[cfg(feature = "_lab")]
+mod lab;
 mod seal;
 #[cfg(test)]
 mod tests;
 
 pub use keys::CacheKeys;
+#[cfg(feature = "_lab")]
+pub use lab::Lab;
 pub use seal::SealKind;
