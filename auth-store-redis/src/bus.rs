@@ -12,8 +12,8 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use crate::dial::{Dialer, Place, Push, is_master};
-use crate::link::{Link, Pauses};
+use crate::dial::{Dialer, Place, Push};
+use crate::link::{LOOK, Link, Pauses};
 use crate::{RedisConfig, fault};
 
 /// How often a listener says something that only it hears.
@@ -149,7 +149,7 @@ impl Listener {
         let connection = master.wire.connection.clone();
         let beating = async {
             let mut request = Pipeline::with_capacity(2);
-            request.cmd("PUBLISH").arg(&*self.channel).arg(&self.id).cmd("INFO").arg("replication");
+            request.cmd("PUBLISH").arg(&*self.channel).arg(&self.id).add_command(self.place.question());
             loop {
                 let mut connection = connection.clone();
                 // Has no limit of its own: what is not answered is not heard either.
@@ -157,29 +157,34 @@ impl Listener {
                     Ok(values) => values,
                     Err(error) => return fault::of(&error),
                 };
-                let Ok([said, role]) = <[Value; 2]>::try_from(values) else { return fault::unreadable() };
-                if let Err(error) = fault::checked(said) {
+                let Ok([said, answer]) = <[Value; 2]>::try_from(values) else { return fault::unreadable() };
+                // A replica, say, hears its master only for as long as that is the master.
+                if let Err(error) = fault::checked(said).and_then(|_| self.place.accepts(answer)) {
                     return error;
-                }
-                // A replica hears its master only for as long as that is the master.
-                match is_master(role) {
-                    Ok(false) => {
-                        return Error::new(ErrorKind::Unavailable, "the server is no master any more");
-                    }
-                    Err(error) if !error.kind().is_temporary() => return error,
-                    _ => {}
                 }
                 tokio::time::sleep(BEAT).await;
             }
         };
-        tokio::pin!(beating);
+        let moving = async {
+            while !self.dialer.has_moved(&self.place, &master.address).await {
+                tokio::time::sleep(LOOK).await;
+            }
+            Error::new(ErrorKind::Unavailable, "the sentinels say that another is the master")
+        };
+        let leaving = async {
+            tokio::select! {
+                why = beating => why,
+                why = moving => why,
+            }
+        };
+        tokio::pin!(leaving);
         let mut deaf = true;
         let mut patience = Instant::now() + DEAF;
         loop {
             let info = tokio::select! {
                 biased;
                 () = gone.0.notified() => None,
-                error = &mut beating => return error,
+                why = &mut leaving => return why,
                 info = messages.recv() => info,
                 () = tokio::time::sleep_until(patience) => return fault::timeout(),
             };

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use auth_core::{Error, ErrorKind, Result};
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Pipeline, ProtocolVersion, PushInfo, RedisConnectionInfo, Value};
+use redis::{AsyncConnectionConfig, Cmd, Pipeline, ProtocolVersion, PushInfo, RedisConnectionInfo, Value};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -62,6 +62,29 @@ impl Place {
             Shape::Cluster(nodes) => Self::Any(nodes),
         }
     }
+
+    /// Returns what a server is asked to learn whether it is one that is wanted here.
+    pub(crate) fn question(&self) -> Cmd {
+        match self {
+            Self::Any(_) => redis::cmd("CLUSTER").arg("INFO").take(),
+            _ => redis::cmd("INFO").arg("replication").take(),
+        }
+    }
+
+    /// Reads the answer: a master, or in a cluster any node of one that is whole, as far as it knows. A node that was
+    /// cut off from the others knows that after a while.
+    pub(crate) fn accepts(&self, answer: Value) -> Result<()> {
+        let answer = text(answer)?;
+        let (name, wanted, fault) = match self {
+            Self::Any(_) => ("cluster_state", "ok", "the cluster is down"),
+            _ => ("role", "master", "the server is a replica"),
+        };
+        match field(&answer, name) {
+            Some(found) if found == wanted => Ok(()),
+            Some(_) => Err(Error::new(ErrorKind::Unavailable, fault)),
+            None => Err(fault::unreadable()),
+        }
+    }
 }
 
 /// A connection. Ends when it is dropped, also for those who still wait for an answer.
@@ -82,10 +105,11 @@ impl fmt::Debug for Wire {
     }
 }
 
-/// A connection to a master, and which life of it.
+/// A connection to the server that is wanted, and which life of it.
 #[derive(Debug)]
 pub(crate) struct Master {
     pub(crate) wire: Wire,
+    pub(crate) address: Address,
     pub(crate) incarnation: u64,
 }
 
@@ -116,12 +140,12 @@ impl Dialer {
     /// Connects to the master that is at a place, or wherever it is now.
     pub(crate) async fn find(&self, place: &Place, push: &Push) -> Result<Master> {
         match place {
-            Place::At(address) => self.master(address, push).await,
+            Place::At(address) => self.master(place, address, push).await,
             Place::Watched(sentinels, name) => {
                 let mut why = None;
                 for sentinel in sentinels {
                     let found = match self.ask_sentinel(sentinel, name).await {
-                        Ok(address) => self.master(&address, push).await,
+                        Ok(address) => self.master(place, &address, push).await,
                         Err(error) => Err(error.with("sentinel", sentinel)),
                     };
                     match found {
@@ -134,7 +158,7 @@ impl Dialer {
             Place::Any(nodes) => {
                 let mut why = None;
                 for node in nodes {
-                    match self.master(node, push).await {
+                    match self.master(place, node, push).await {
                         Ok(master) => return Ok(master),
                         Err(error) => why = Some(graver(why, error)),
                     }
@@ -144,20 +168,30 @@ impl Dialer {
         }
     }
 
-    async fn master(&self, address: &Address, push: &Push) -> Result<Master> {
+    /// Tells whether the sentinels say by now that the master is elsewhere. The first that answers is believed, as it
+    /// is when the master is looked for.
+    pub(crate) async fn has_moved(&self, place: &Place, from: &Address) -> bool {
+        let Place::Watched(sentinels, name) = place else { return false };
+        for sentinel in sentinels {
+            if let Ok(address) = self.ask_sentinel(sentinel, name).await {
+                return address != *from;
+            }
+        }
+        false
+    }
+
+    async fn master(&self, place: &Place, address: &Address, push: &Push) -> Result<Master> {
         let greeting = async {
             let mut wire = self.open(address, &self.login, Some(push)).await?;
             let mut ask = Pipeline::with_capacity(2);
-            ask.cmd("INFO").arg("server").cmd("INFO").arg("replication");
+            ask.cmd("INFO").arg("server").add_command(place.question());
             let replies = wire.connection.send_packed_commands(&ask, 0, 2).await;
             let replies = replies.map_err(|error| fault::of(&error))?;
-            let [server, replication] = <[Value; 2]>::try_from(replies).map_err(|_| fault::unreadable())?;
-            if !is_master(replication)? {
-                return Err(Error::new(ErrorKind::Unavailable, "the server is a replica"));
-            }
+            let [server, answer] = <[Value; 2]>::try_from(replies).map_err(|_| fault::unreadable())?;
+            place.accepts(answer)?;
             let server = text(server)?;
             let run = field(&server, "run_id").ok_or_else(fault::unreadable)?;
-            Ok(Master { incarnation: hash(run), wire })
+            Ok(Master { wire, address: address.clone(), incarnation: hash(run) })
         };
         self.limited(greeting).await.map_err(|error| error.with("server", address))
     }
@@ -258,12 +292,6 @@ pub(crate) fn graver(before: Option<Error>, error: Error) -> Error {
         Some(before) if before.kind() == ErrorKind::Misconfigured => before,
         _ => error,
     }
-}
-
-/// Reads from the reply to INFO whether it is a master's.
-pub(crate) fn is_master(replication: Value) -> Result<bool> {
-    let replication = text(replication)?;
-    Ok(field(&replication, "role").ok_or_else(fault::unreadable)? == "master")
 }
 
 /// Takes the text out of a reply.

@@ -118,3 +118,51 @@ pub(crate) fn is_moved(value: &Value) -> bool {
 pub(crate) fn is_unknown_script(value: &Value) -> bool {
     matches!(value, Value::ServerError(error) if error.code() == "NOSCRIPT")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kind(reply: &str) -> ErrorKind {
+        let value = redis::parse_redis_value(format!("-{reply}\r\n").as_bytes()).unwrap();
+        let error = checked(value).unwrap_err();
+        assert!(!format!("{error:?}").contains("secret"), "{error:?}");
+        error.kind()
+    }
+
+    #[test]
+    fn what_servers_answer_has_its_kind() {
+        for reply in [
+            "LOADING Redis is loading the dataset in memory",
+            "READONLY You can't write against a read only replica.",
+            "ERR Error running script: @user_script:1: -READONLY You can't write against a read only replica.",
+            "CLUSTERDOWN Hash slot not served",
+            "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+            "TRYAGAIN Multiple keys request during rehashing of slot",
+            "MOVED 866 192.0.2.1:7001",
+            "ASK 866 192.0.2.1:7001",
+            "BUSY Redis is busy running a script.",
+            "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk.",
+            "NOREPLICAS Not enough good replicas to write.",
+        ] {
+            assert_eq!(kind(reply), ErrorKind::Unavailable, "{reply}");
+        }
+        for reply in [
+            "OOM command not allowed when used memory > 'maxmemory'.",
+            "ERR Error running script: @user_script:1: -OOM command not allowed when used memory > 'maxmemory'.",
+        ] {
+            assert_eq!(kind(reply), ErrorKind::Overloaded, "{reply}");
+        }
+        for reply in [
+            "NOAUTH Authentication required.",
+            "WRONGPASS invalid username-password pair or user is disabled.",
+            "NOPERM User secret has no permissions to run the 'mget' command",
+            "ERR The user executing the script can't run this command or subcommand script: secret",
+            "ERR unknown command 'UNLINK', with args beginning with: 'secret'",
+        ] {
+            assert_eq!(kind(reply), ErrorKind::Misconfigured, "{reply}");
+        }
+        let wrong = "WRONGTYPE Operation against a key holding the wrong kind of value";
+        assert_eq!(kind(wrong), ErrorKind::Corrupt);
+    }
+}

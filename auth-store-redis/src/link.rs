@@ -12,7 +12,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use crate::dial::{Dialer, Master, Place, Push, is_master};
+use crate::dial::{Dialer, Master, Place, Push};
 use crate::fault;
 
 /// How long to pause after the first attempt that failed; twice as long after each further one.
@@ -22,7 +22,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// How often a connection is looked after, also one that nobody uses.
-const LOOK: Duration = Duration::from_secs(1);
+pub(crate) const LOOK: Duration = Duration::from_secs(1);
 
 /// The pauses between attempts.
 #[derive(Debug, Default)]
@@ -281,31 +281,33 @@ async fn keep(kept: Kept) {
 
 /// Returns why a connection is to be given up, once it is.
 async fn look_after(weak: &Weak<Shared>, gone: &Notify) -> Error {
+    tokio::select! {
+        () = gone.notified() => Error::new(ErrorKind::Unavailable, "the connection is lost"),
+        why = look(weak) => why,
+    }
+}
+
+/// Looks every now and then whether the server is still the one that is wanted, and returns why it is not.
+async fn look(weak: &Weak<Shared>) -> Error {
     let lost = || Error::new(ErrorKind::Unavailable, "the connection is lost");
-    let mut ask = Pipeline::with_capacity(1);
-    ask.cmd("INFO").arg("replication");
     loop {
-        tokio::select! {
-            () = gone.notified() => return lost(),
-            () = tokio::time::sleep(LOOK) => {}
-        }
+        tokio::time::sleep(LOOK).await;
         let Some(shared) = weak.upgrade() else { return lost() };
+        let Ok(live) = shared.live() else { return lost() };
+        let mut ask = Pipeline::with_capacity(1);
+        ask.add_command(shared.place.question());
         let until = Instant::now() + shared.dialer.connect_timeout;
-        let asked = Link(shared);
-        let (reply, _) = tokio::select! {
-            () = gone.notified() => return lost(),
-            reply = asked.call(&ask, until) => match reply {
-                Ok(reply) => reply,
-                // Only what shows in it is known: calls of others may do well, and whether it is silent they tell.
-                Err(error) if error.kind() == ErrorKind::Overloaded => continue,
-                Err(error) => return error,
-            },
+        let answer = match Link(Arc::clone(&shared)).call(&ask, until).await {
+            Ok((mut values, _)) => values.pop().ok_or_else(fault::unreadable),
+            // So busy that it needs no looking after.
+            Err(error) if error.kind() == ErrorKind::Overloaded => continue,
+            Err(error) => Err(error),
         };
-        match reply.into_iter().next().map(is_master) {
-            Some(Ok(true)) => {}
-            // While it loads its data, say.
-            Some(Err(error)) if error.kind().is_temporary() => {}
-            _ => return Error::new(ErrorKind::Unavailable, "the server is no master any more"),
+        if let Err(why) = answer.and_then(|answer| shared.place.accepts(answer)) {
+            return why;
+        }
+        if shared.dialer.has_moved(&shared.place, &live.master.address).await {
+            return Error::new(ErrorKind::Unavailable, "the sentinels say that another is the master");
         }
     }
 }

@@ -219,6 +219,27 @@ async fn a_link_that_is_cut_or_stalls_is_noticed_within_two_seconds_and_comes_ba
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_a_connection_is_noticed_at_once() {
+    if skipped("redis") {
+        return;
+    }
+    let redis = Redis::start(&RedisOptions::default());
+    let proxy = Proxy::start(([127, 0, 0, 1], redis.port()).into());
+    let bus = bus(&format!("redis://{}", proxy.address()));
+    let ear = Arc::new(Notes::default());
+    let _listening = bus.listen(Arc::clone(&ear) as _).unwrap();
+    for _ in 0..6 {
+        ear.hears().await;
+        let losses = || ear.all().iter().filter(|heard| **heard == Heard::Lost).count();
+        let before = losses();
+        proxy.reset();
+        let took = until("it is deaf", || async { losses() > before }).await;
+        // Sooner than the next beat, mostly.
+        assert!(took < Duration::from_millis(200), "{took:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_stops_or_dies_is_noticed_and_publishing_says_so() {
     if skipped("redis") {
         return;
@@ -285,6 +306,58 @@ async fn a_listener_follows_a_failover_and_leaves_a_node_that_is_lost() {
         until("it is published there", || async { bus.publish(b"news").await.is_ok() }).await;
         until("it is heard", || async { !ear.news().is_empty() }).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_carries_news_also_where_only_a_replica_is_known() {
+    if skipped("redis") {
+        return;
+    }
+    let cluster = RedisCluster::start_with(2, 1, &RedisOptions::default());
+    let known = bus(&format!("redis-cluster://127.0.0.1:{}", cluster.replicas()[0].port()));
+    let other = bus(&cluster.url());
+    let ear = Arc::new(Notes::default());
+    let _listening = known.listen(Arc::clone(&ear) as _).unwrap();
+    ear.hears().await;
+    other.publish(b"from a master").await.unwrap();
+    known.publish(b"from a replica").await.unwrap();
+    until("both are heard", || async { ear.news().len() == 2 }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listener_leaves_a_master_that_the_sentinels_have_left_and_a_cluster_that_is_not_whole() {
+    if skipped("redis") {
+        return;
+    }
+    let set = RedisSentinel::start();
+    let other = Redis::start(&RedisOptions::default());
+    let bus = bus(&set.url());
+    let ear = Arc::new(Notes::default());
+    let _listening = bus.listen(Arc::clone(&ear) as _).unwrap();
+    ear.hears().await;
+    for sentinel in set.sentinels() {
+        sentinel.command(&["SENTINEL", "REMOVE", RedisSentinel::NAME]);
+        let port = other.port().to_string();
+        sentinel.command(&["SENTINEL", "MONITOR", RedisSentinel::NAME, "127.0.0.1", &port, "2"]);
+    }
+    let took = ear.is_lost().await;
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    ear.hears().await;
+    let there = || other.command(&["PUBSUB", "NUMSUB", &format!("{PREFIX}bus")]).items()[1].int();
+    assert_eq!(there(), 1);
+
+    let cluster = RedisCluster::start(2);
+    let bus = RedisBus::new(&config(&cluster.url())).unwrap();
+    let ear = Arc::new(Notes::default());
+    let _listening = bus.listen(Arc::clone(&ear) as _).unwrap();
+    ear.hears().await;
+    for node in cluster.masters() {
+        node.command(&["CONFIG", "SET", "cluster-require-full-coverage", "yes"]);
+    }
+    cluster.masters()[1].kill();
+    ear.is_lost().await;
+    cluster.masters()[1].restart(Restart::FromFiles);
+    ear.hears().await;
 }
 
 #[test]

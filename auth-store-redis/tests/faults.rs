@@ -268,13 +268,14 @@ async fn the_end_of_an_idle_connection_is_known_before_the_next_call() {
     let proxy = Proxy::start(([127, 0, 0, 1], redis.port()).into());
     let tier = tier(&format!("redis://{}", proxy.address()));
     recovered(&tier).await;
-    for _ in 0..5 {
-        let before = proxy.connections();
-        proxy.reset();
-        // Nobody asks anything meanwhile.
-        until("it has connected again", || async { proxy.connections() > before && proxy.open() > 0 }).await;
-        until("it can be asked", || async { read(&tier, name(1, 1), &[]).await.is_ok() }).await;
-    }
+    let before = proxy.connections();
+    proxy.reset();
+    // Nobody asks anything meanwhile.
+    let again = || async { proxy.connections() > before && proxy.open() > 0 };
+    let took = until("it has connected again", again).await;
+    // Sooner than looking after it every second would have found out.
+    assert!(took < Duration::from_millis(500), "{took:?}");
+    until("it can be asked", || async { read(&tier, name(1, 1), &[]).await.is_ok() }).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -383,6 +384,13 @@ async fn a_master_that_becomes_a_replica_is_left_and_taken_back() {
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
     // Also what could be read there is not asked for any more.
     until("it is left", || async { read(&tier, name(1, 1), &[]).await.is_err() }).await;
+    let mut times = 0;
+    until("it is not asked again", || {
+        times += 1;
+        let asked = read(&tier, name(1, 1), &[]);
+        async move { asked.await.unwrap_err().kind() == ErrorKind::Unavailable && times > 200 }
+    })
+    .await;
     redis.command(&["REPLICAOF", "NO", "ONE"]);
     let (took, second) = recovered(&tier).await;
     println!("back after {took:?}");
@@ -465,15 +473,20 @@ async fn a_slot_that_moves_is_followed() {
     let tier = tier(&cluster.url());
     let at = |lane: u8| tier_slot(&cluster, lane);
     let lane = (0..64).find(|lane| at(*lane) < 8192).unwrap();
-    let before = read(&tier, name(lane, 1), &[]).await.unwrap();
-    let id = cluster.masters()[1].command(&["CLUSTER", "MYID"]).text();
-    for node in cluster.masters().iter().rev() {
-        node.command(&["CLUSTER", "SETSLOT", &at(lane).to_string(), "NODE", &id]);
+    let mut before = read(&tier, name(lane, 1), &[]).await.unwrap();
+    for to in [1, 0, 1, 0, 1] {
+        let id = cluster.masters()[to].command(&["CLUSTER", "MYID"]).text();
+        for node in cluster.masters().iter().rev() {
+            node.command(&["CLUSTER", "SETSLOT", &at(lane).to_string(), "NODE", &id]);
+        }
+        let moved = || async {
+            read(&tier, name(lane, 1), &[]).await.is_ok_and(|read| read.incarnation != before.incarnation)
+        };
+        let took = until("it is found where it is now", moved).await;
+        // Sooner than asking every second would have found out.
+        assert!(took < Duration::from_millis(500), "{took:?}");
+        before = read(&tier, name(lane, 1), &[]).await.unwrap();
     }
-    until("it is found where it is now", || async {
-        read(&tier, name(lane, 1), &[]).await.is_ok_and(|read| read.incarnation != before.incarnation)
-    })
-    .await;
     tier.make(usize::from(lane), &[name(lane, 2)], Duration::from_secs(60)).await.unwrap();
 }
 
@@ -512,4 +525,53 @@ fn outside_of_a_runtime_and_after_it_has_ended() {
                 .await;
         });
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failover_is_found_out_also_while_nobody_asks() {
+    if skipped("redis") {
+        return;
+    }
+    let cluster = RedisCluster::start_with(3, 1, &RedisOptions::default());
+    let tier = tier(&cluster.url());
+    let lane = (0..64).find(|lane| tier_slot(&cluster, *lane) < 5000).unwrap();
+    let before = read(&tier, name(lane, 1), &[]).await.unwrap();
+    cluster.masters()[0].kill();
+    let (other, heir) = (&cluster.masters()[2], cluster.replicas()[0].port());
+    let heir = format!("127.0.0.1:{heir}@");
+    auth_testkit::servers::until("the replica has taken its place", || {
+        let nodes = other.command(&["CLUSTER", "NODES"]).text();
+        nodes.lines().any(|line| line.contains(&heir) && line.contains(" connected 0-"))
+    });
+    let asked = || {
+        let stats = other.command(&["INFO", "commandstats"]).text();
+        let line = stats.lines().find(|line| line.starts_with("cmdstat_cluster|slots:"));
+        let line = line.unwrap_or_else(|| panic!("{stats}"));
+        line.split(['=', ',']).nth(1).unwrap().parse::<u32>().unwrap()
+    };
+    let first = asked();
+    auth_testkit::servers::until("the tier has asked twice since", || asked() >= first + 2);
+    let after = read(&tier, name(lane, 1), &[]).await.unwrap();
+    assert_ne!(before.incarnation, after.incarnation);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_master_that_the_sentinels_have_left_is_left_although_it_lives() {
+    if skipped("redis") {
+        return;
+    }
+    let set = RedisSentinel::start();
+    let other = plain();
+    let tier = tier(&set.url());
+    let (_, first) = recovered(&tier).await;
+    for sentinel in set.sentinels() {
+        sentinel.command(&["SENTINEL", "REMOVE", RedisSentinel::NAME]);
+        let port = other.port().to_string();
+        sentinel.command(&["SENTINEL", "MONITOR", RedisSentinel::NAME, "127.0.0.1", &port, "2"]);
+    }
+    let moved = || async { read(&tier, name(1, 1), &[]).await.is_ok_and(|read| read.incarnation != first) };
+    let took = until("it is with the other", moved).await;
+    assert!(took < Duration::from_secs(3), "{took:?}");
+    tier.make(0, &[name(1, 2)], Duration::from_secs(60)).await.unwrap();
+    assert_eq!(other.command(&["DBSIZE"]).int(), 1);
 }
