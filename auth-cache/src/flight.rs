@@ -1,7 +1,7 @@
 //! Loads that others may join.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use auth_core::{Ctx, Error, Moment, Result};
@@ -9,6 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use crate::gate::{Berth, Pass};
 use crate::loader::{Loader, judge_many};
+use crate::shared::{Keep, Looked, Marks, Seen, Stamp};
 use crate::shelf::{Before, Loaded};
 use crate::{Answer, Key};
 
@@ -60,7 +61,25 @@ struct Open {
     // Nobody who asks after an invalidation joins.
     before: Before,
     began: Moment,
+    put: Arc<OnceLock<Put>>,
     landing: Arc<watch::Sender<Landing>>,
+}
+
+/// When a question was put to its source, and the stamp that the shared cache had for it before.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Put {
+    at: Moment,
+    stamp: Option<Stamp>,
+}
+
+impl Open {
+    /// Reports whether nothing that somebody has seen in the shared cache speaks against joining this: another process
+    /// may have voided what it brings.
+    fn suits(&self, seen: Option<Seen>) -> bool {
+        let (Some(seen), Some(put)) = (seen, self.put.get()) else { return true };
+        // Put since they look: what it brings is new to them in any case.
+        put.at >= seen.since || (seen.stamp.is_some() && seen.stamp == put.stamp)
+    }
 }
 
 /// One of them, as its pilot knows it.
@@ -68,6 +87,9 @@ struct Open {
 pub(crate) struct Flight {
     key: Key,
     before: Before,
+    // What the shared cache had before, if it was asked.
+    looked: Option<Looked>,
+    put: Arc<OnceLock<Put>>,
     number: u64,
     landing: Arc<watch::Sender<Landing>>,
 }
@@ -95,6 +117,7 @@ impl Flights {
         &self,
         key: &Key,
         before: Before,
+        seen: Option<Seen>,
         now: Moment,
         accepts: impl FnOnce(Moment) -> bool,
     ) -> Option<Waiting> {
@@ -102,13 +125,20 @@ impl Flights {
         let open = lane.aloft.iter().rev().find(|open| open.before == before)?;
         let joins = lane.newest.is_none_or(|newest| newest <= open.began)
             && now.since(open.began) <= self.overdue
+            && open.suits(seen)
             && accepts(open.began);
         let until = Some(open.began + self.overdue);
         joins.then(|| Waiting { landing: open.landing.subscribe(), until })
     }
 
     /// Opens a flight. Who comes later joins this; who waits for an older one still gets its answer.
-    pub(crate) fn open(&mut self, key: Key, before: Before, began: Moment) -> (Flight, Waiting) {
+    pub(crate) fn open(
+        &mut self,
+        key: Key,
+        before: Before,
+        began: Moment,
+        looked: Option<Looked>,
+    ) -> (Flight, Waiting) {
         self.next += 1;
         let number = self.next;
         let (landing, landed) = watch::channel(None);
@@ -116,8 +146,9 @@ impl Flights {
         let lane = self.lanes.entry(key.clone()).or_default();
         let overdue = self.overdue;
         lane.aloft.retain(|open| began.since(open.began) <= overdue);
-        lane.aloft.push(Open { number, before, began, landing: Arc::clone(&landing) });
-        (Flight { key, before, number, landing }, Waiting { landing: landed, until: None })
+        let put = Arc::new(OnceLock::new());
+        lane.aloft.push(Open { number, before, began, put: Arc::clone(&put), landing: Arc::clone(&landing) });
+        (Flight { key, before, looked, put, number, landing }, Waiting { landing: landed, until: None })
     }
 
     /// Takes a flight off the list. Reports whether its answer, if it brings one, may be kept: not if it was
@@ -142,12 +173,12 @@ impl Flights {
 pub(crate) struct Seat {
     loader: Arc<Loader>,
     flights: Vec<Flight>,
-    _berth: Berth,
+    berth: Option<Berth>,
 }
 
 impl Seat {
     pub(crate) const fn new(loader: Arc<Loader>, flights: Vec<Flight>, berth: Berth) -> Self {
-        Self { loader, flights, _berth: berth }
+        Self { loader, flights, berth: Some(berth) }
     }
 
     /// Waits for a turn, asks the source, and tells everybody who waits.
@@ -168,14 +199,23 @@ impl Seat {
         }
     }
 
-    /// Asks the source, and tells everybody who waits.
-    pub(crate) async fn fly_with(self, asker: Ctx, turn: OwnedSemaphorePermit, pass: Pass) {
+    /// Asks the source, tells everybody who waits, and keeps the answers in the shared cache.
+    pub(crate) async fn fly_with(mut self, asker: Ctx, turn: OwnedSemaphorePermit, pass: Pass) {
+        let marked = self.mark().await;
         let questions = self.flights.iter().map(|flight| flight.key.clone()).collect();
         let load = |ctx| (self.loader.load)(ctx, questions);
         let (answers, loaded) =
             self.loader.ask_source(&asker, turn, pass, load, |answers: &Vec<_>| judge_many(answers)).await;
         match answers {
-            Ok(answers) if answers.len() == self.flights.len() => self.land(answers, loaded),
+            Ok(answers) if answers.len() == self.flights.len() => {
+                // With the place of the question: so many stores at once, and no more.
+                let (loader, berth) = (Arc::clone(&self.loader), self.berth.take());
+                let keep = self.land(answers, loaded, marked);
+                if let Some(share) = &loader.share {
+                    share.keep(&keep).await;
+                }
+                drop(berth);
+            }
             Ok(_) => {
                 let miscounted = self.loader.miscounted();
                 self.tell(&Failure::Source(miscounted));
@@ -190,14 +230,33 @@ impl Seat {
         self.tell(failure);
     }
 
-    /// Keeps the answers, takes the flights off the list in the same step, and tells everybody who waits.
-    fn land(mut self, answers: Vec<Result<Answer>>, loaded: Loaded) {
+    /// Reads what must be read in the shared cache before the source is asked.
+    async fn mark(&mut self) -> Vec<Option<Marks>> {
+        let Some(share) = &self.loader.share else { return Vec::new() };
+        let looked = self.flights.iter_mut().map(|flight| (flight.key.clone(), flight.looked.take()));
+        let marked = share.prepare(looked.collect()).await;
+        // Before the source is asked: who does not see this yet looks for something that is still to come.
+        let at = self.loader.shelf.clock.now();
+        for (flight, marks) in self.flights.iter().zip(&marked) {
+            let _ = flight.put.set(Put { at, stamp: marks.as_ref().and_then(Marks::full_stamp) });
+        }
+        marked
+    }
+
+    /// Keeps the answers, takes the flights off the list in the same step, and tells everybody who waits. Returns
+    /// what is to be kept in the shared cache.
+    fn land(mut self, answers: Vec<Result<Answer>>, loaded: Loaded, marked: Vec<Option<Marks>>) -> Vec<Keep> {
+        let mut keep = Vec::new();
+        let mut marked = marked.into_iter();
         let mut flights = self.loader.flights();
         // They stay with the seat until all is kept: should a table panic, the rest are taken off the list too.
         for (flight, answer) in self.flights.iter().zip(&answers) {
+            let marks = marked.next().flatten();
             let may_keep = flights.close(flight, answer.as_ref().ok().map(|_| loaded.at));
-            if let (Ok(answer), true) = (answer, may_keep) {
-                self.loader.shelf.keep(flight.key.clone(), answer, flight.before, loaded);
+            let (Ok(answer), true) = (answer, may_keep) else { continue };
+            let life = self.loader.shelf.keep(flight.key.clone(), answer, flight.before, loaded);
+            if let (Some(life), Some(marks)) = (life, marks) {
+                keep.push(Keep { answer: answer.clone(), life, marks });
             }
         }
         drop(flights);
@@ -205,6 +264,7 @@ impl Seat {
             let landed = answer.map(|answer| (answer, loaded.at)).map_err(Failure::Source);
             flight.landing.send_replace(Some(landed));
         }
+        keep
     }
 
     /// Takes the flights off the list, and tells everybody who waits that none has brought an answer.

@@ -11,7 +11,6 @@ mod key;
 mod loader;
 mod owners;
 mod settings;
-#[allow(dead_code, reason = "the wrappers that share what they remember stand on it")]
 mod shared;
 mod shelf;
 mod stats;
@@ -28,9 +27,12 @@ pub use settings::{Lifetimes, Settings, Ttls};
 #[cfg(feature = "_lab")]
 #[doc(hidden)]
 pub use shared::Lab;
-pub use shared::{CacheKeys, SealKind};
+pub use shared::{
+    CacheKeys, Carrier, CarrierStats, Hearing, HearingStats, LaneReport, SealKind, SharedCache, SharedStats,
+};
 pub use stats::{AgeHistogram, CacheStats, Report, Reports};
 pub use table::{
-    Bound, Build, Kind, LfuTable, LruTable, Order, OrderTable, Table, TableFactory, TtlTable, Usage, kinds,
+    Bound, Build, Kind, LfuTable, LruTable, NoTable, Order, OrderTable, Table, TableFactory, TtlTable, Usage,
+    kinds,
 };
 pub use tokens::TokenMemory;

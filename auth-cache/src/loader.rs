@@ -6,7 +6,9 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
-use auth_core::{BoxFuture, CacheUse, Clock, Ctx, Error, ErrorKind, Fence, Moment, Result, SourceInfo, Step};
+use auth_core::{
+    BoxFuture, CacheUse, Clock, Ctx, Error, ErrorKind, Fence, Freshness, Moment, Result, SourceInfo, Step,
+};
 use futures_util::FutureExt;
 use futures_util::future::{Either, select};
 use tokio::runtime::Handle;
@@ -14,12 +16,16 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::flight::{Failure, Flights, Landed, Seat, Waiting};
 use crate::gate::{Berth, Gate, Pass};
-use crate::settings::Settings;
-use crate::shelf::{Hit, Loaded, Missed, Shelf};
+use crate::settings::{Settings, nanos};
+use crate::shared::{Found, Look, Looked, Share, loaded};
+use crate::shelf::{Before, Hit, Loaded, Missed, Shelf};
 use crate::stats::{CacheStats, Ended, Report};
 use crate::{Answer, Ask, Key};
 
 mod many;
+
+/// Who has no more time than this gets a timer of their own beside that of the shared cache.
+const HURRY: Duration = Duration::from_secs(1);
 
 /// Puts questions to the source, all in one; their answers are in the same order.
 pub(crate) type Load = Box<dyn Fn(Ctx, Vec<Key>) -> BoxFuture<Vec<Result<Answer>>> + Send + Sync>;
@@ -30,6 +36,7 @@ pub(crate) struct Loader {
     pub(crate) load: Load,
     pub(crate) shelf: Shelf,
     pub(crate) gate: Arc<Gate>,
+    pub(crate) share: Option<Share>,
     load_timeout: Duration,
     // A std mutex: nothing awaits while it is held. What loads bring is kept under it too, so that an older
     // answer can't replace a newer one, and whoever finds no flight finds what the flight has brought.
@@ -45,7 +52,10 @@ impl Loader {
         clock: Arc<dyn Clock>,
         settings: &Settings,
     ) -> Arc<Self> {
+        let share = settings.shared.as_ref();
         Arc::new(Self {
+            share: share
+                .map(|cache| Share::new(Arc::clone(cache), source.clone(), Arc::clone(&settings.lifetimes))),
             source,
             kind,
             load,
@@ -68,7 +78,8 @@ impl Loader {
     pub(crate) fn report(&self) -> Report {
         let under_way = u64::try_from(self.flights().len()).unwrap_or(u64::MAX);
         let stats = CacheStats { under_way, ..self.shelf.stats() };
-        Report { source: Arc::clone(self.source.name()), kind: self.kind, stats }
+        let shared = self.share.as_ref().map(Share::stats);
+        Report { source: Arc::clone(self.source.name()), kind: self.kind, stats, shared }
     }
 
     /// Answers from memory, without waiting and without allocating, but for the one hit in the life of an
@@ -100,7 +111,19 @@ impl Loader {
         ctx: &Ctx,
         ask: &Ask<'_>,
     ) -> std::result::Result<Answer, Failure> {
-        let (waiting, asked) = match self.find_or_board(ctx, ask, None)? {
+        let mut looked = None;
+        if let Some(share) = &self.share {
+            let since = self.shelf.clock.now();
+            match self.shelf.find(ctx, ask) {
+                Ok(hit) => return Ok(self.serve(ctx, ask, hit)),
+                Err(_) => match self.look(share, ctx, ask).await {
+                    Look::Hit(found) => return Ok(found.answer),
+                    Look::Miss(marks) => looked = Some(Looked { since, marks: Some(marks) }),
+                    Look::Off => looked = Some(Looked { since, marks: None }),
+                },
+            }
+        }
+        let (waiting, asked) = match self.find_or_board(ctx, ask, None, looked)? {
             Boarded::Found(answer) => return Ok(answer),
             Boarded::Flight(waiting, asked) => (waiting, asked),
         };
@@ -111,10 +134,61 @@ impl Loader {
         }
         // It joined a load that took longer than its answer lives, or than any may: once more, and now one that has
         // begun since it asked.
-        match self.find_or_board(ctx, ask, Some(asked))? {
+        match self.find_or_board(ctx, ask, Some(asked), None)? {
             Boarded::Found(answer) => Ok(answer),
             Boarded::Flight(waiting, _) => Ok(self.land(ctx, waiting).await?.0),
         }
+    }
+
+    /// Looks in the shared cache, for an answer that this process keeps too.
+    async fn look(self: &Arc<Self>, share: &Share, ctx: &Ctx, ask: &Ask<'_>) -> Look {
+        let mut looks = self.look_many(share, ctx, std::slice::from_ref(ask)).await;
+        looks.pop().unwrap_or(Look::Off)
+    }
+
+    /// Looks for answers in the shared cache, in one round trip for all of a lane.
+    async fn look_many(self: &Arc<Self>, share: &Share, ctx: &Ctx, asks: &[Ask<'_>]) -> Vec<Look> {
+        // Read before the shared cache is asked: an invalidation after this keeps the answer off the shelf.
+        let asked = self.shelf.clock.now();
+        let before: Vec<Before> = asks.iter().map(|ask| self.shelf.before(ask)).collect();
+        let nothing = || asks.iter().map(|_| Look::Off).collect();
+        let left = ctx.deadline().map(|deadline| deadline.since(asked));
+        if ctx.freshness() == Freshness::Fresh
+            || left.is_some_and(|left| left.is_zero())
+            || Handle::try_current().is_err()
+        {
+            return nothing();
+        }
+        let looking = share.look(ctx.freshness(), asks);
+        // A tier keeps to a limit of its own, far below this: only who is in a hurry needs a timer beside it.
+        let looks = match left {
+            Some(left) if left < HURRY => match self.by_deadline(ctx, looking).await {
+                Ok(looks) => looks,
+                Err(_) => return nothing(),
+            },
+            _ => looking.await,
+        };
+        for ((look, ask), before) in looks.iter().zip(asks).zip(before) {
+            if let Look::Hit(found) = look {
+                self.keep_found(ctx, ask, found, before, asked);
+            }
+        }
+        looks
+    }
+
+    /// Keeps an answer of the shared cache here, too, and counts it.
+    fn keep_found(&self, ctx: &Ctx, ask: &Ask<'_>, found: &Found, before: Before, asked: Moment) {
+        if self.shelf.keeps()
+            && let Some(at) = loaded(asked, found.age)
+        {
+            let _flights = self.flights();
+            self.shelf.keep_found(ask.to_key(), found, before, at);
+        }
+        self.note_hit(ctx, found.answer.is_negative(), nanos(found.age));
+        ctx.note(|| {
+            let kind = self.share.as_ref().map_or("shared", |share| share.cache.kind());
+            Step::new("cache", format_args!("{}: found in {kind}", self.kind)).at(self.source.name())
+        });
     }
 
     #[inline]
@@ -133,6 +207,7 @@ impl Loader {
         ctx: &Ctx,
         ask: &Ask<'_>,
         since: Option<Moment>,
+        looked: Option<Looked>,
     ) -> std::result::Result<Boarded, Failure> {
         let again = since.is_some();
         let missed = match self.shelf.find(ctx, ask) {
@@ -158,7 +233,8 @@ impl Loader {
             let answer = if again { hit.answer } else { self.serve(ctx, ask, hit) };
             return Ok(Boarded::Found(answer));
         }
-        if let Some(waiting) = flights.join(&key, before, now, |began| joins(ctx, now, since, began)) {
+        let seen = looked.as_ref().and_then(Looked::seen);
+        if let Some(waiting) = flights.join(&key, before, seen, now, |began| joins(ctx, now, since, began)) {
             drop(flights);
             note_miss();
             if !again {
@@ -175,7 +251,7 @@ impl Loader {
                 return Err(failure);
             }
         };
-        let (flight, waiting) = flights.open(key, before, now);
+        let (flight, waiting) = flights.open(key, before, now, looked);
         drop(flights);
         // Whether it ends, panics or is dropped with the runtime: the seat takes the flight off the list.
         let seat = Seat::new(Arc::clone(self), vec![flight], berth);
@@ -228,10 +304,10 @@ impl Loader {
         let (Some(berth), Ok(pass)) = (self.gate.board(), self.admit()) else { return };
         let Some(before) = self.shelf.claim_refresh(ctx, ask) else { return };
         let key = ask.to_key();
-        if flights.join(&key, before, now, |_| true).is_some() {
+        if flights.join(&key, before, None, now, |_| true).is_some() {
             return;
         }
-        let (flight, _nobody_waits) = flights.open(key, before, now);
+        let (flight, _nobody_waits) = flights.open(key, before, now, None);
         drop(flights);
         let seat = Seat::new(Arc::clone(self), vec![flight], berth);
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use auth_core::{Access, Lookup};
 
 use crate::gate::{Gate, Limits};
+use crate::shared::{Hearing, SharedCache};
 use crate::table::{Bound, TableFactory, TtlTable};
 use crate::{Answer, Entry};
 
@@ -149,6 +150,14 @@ impl Lifetimes {
         }
     }
 
+    /// Returns the longest that an answer of any kind lives.
+    #[must_use]
+    pub fn longest(&self) -> Duration {
+        let Ttls { account, accepted, groups, allow, deny, unknown, not_found, token } = self.get();
+        let all = [account, accepted, groups, allow, deny, unknown, not_found, token];
+        all.into_iter().max().unwrap_or_default()
+    }
+
     /// Returns how long an answer of this kind lives.
     #[must_use]
     pub fn of(&self, answer: &Answer) -> Duration {
@@ -156,7 +165,7 @@ impl Lifetimes {
     }
 
     // Every hit asks for these: in nanoseconds, since taking a `Duration` apart costs divisions.
-    fn nanos_of(&self, answer: &Answer) -> u64 {
+    pub(crate) fn nanos_of(&self, answer: &Answer) -> u64 {
         let place = match answer {
             Answer::Account(Lookup::Found(_)) => &self.account,
             Answer::Groups(Lookup::Found(_)) => &self.groups,
@@ -206,6 +215,10 @@ pub struct Settings {
     /// Where chance comes from: jitter, and when a refresh is due. The same seed gives the same again;
     /// without one, each cache has its own.
     pub seed: Option<u64>,
+    /// What is shared with other processes, behind the tables of this one.
+    pub shared: Option<Arc<SharedCache>>,
+    /// What other processes tell of invalidations. While that is deaf, nothing is kept in the tables.
+    pub hearing: Option<Arc<Hearing>>,
 }
 
 impl Settings {
@@ -224,6 +237,8 @@ impl Settings {
             refresh_ahead: 1.0,
             gate: Arc::default(),
             seed: None,
+            shared: None,
+            hearing: None,
         }
     }
 
@@ -296,6 +311,20 @@ impl Settings {
         self
     }
 
+    /// Sets what is shared with other processes: asked where the tables have nothing, before the source.
+    #[must_use]
+    pub fn with_shared(mut self, shared: Arc<SharedCache>) -> Self {
+        self.shared = Some(shared);
+        self
+    }
+
+    /// Sets what other processes tell of invalidations: the tables are used only while it hears.
+    #[must_use]
+    pub fn with_hearing(mut self, hearing: Arc<Hearing>) -> Self {
+        self.hearing = Some(hearing);
+        self
+    }
+
     /// Returns how much is kept of answers that there is nobody or nothing.
     pub(crate) fn negative_bound(&self) -> Bound {
         let eighth = |size: usize| if size == 0 { 0 } else { (size / 8).max(1) };
@@ -321,6 +350,8 @@ impl std::fmt::Debug for Settings {
             .field("stale_if_error", &self.stale_if_error)
             .field("refresh_ahead", &self.refresh_ahead)
             .field("limits", &self.gate.limits())
+            .field("shared", &self.shared)
+            .field("hearing", &self.hearing)
             .finish_non_exhaustive()
     }
 }

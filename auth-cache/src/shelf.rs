@@ -9,8 +9,9 @@ use auth_core::{Clock, Ctx, Fence, Freshness, IdWatch, Lookup, Moment, Stamp};
 
 use crate::dice::{Dice, chance};
 use crate::settings::{Lifetimes, Settings, nanos};
+use crate::shared::{Found, Hearing};
 use crate::stats::{CacheStats, Counters};
-use crate::table::{Bound, Table, TtlTable};
+use crate::table::{Bound, NoTable, Table, TtlTable};
 use crate::{Answer, Ask, Entry, Key};
 
 /// An answer from memory, or what was read off it.
@@ -65,13 +66,22 @@ pub(crate) struct Loaded {
 #[derive(Debug)]
 enum Kept {
     Ttl(Arc<TtlTable>),
+    /// Nothing is kept here.
+    None(Arc<NoTable>),
     Other(Arc<dyn Table>),
 }
 
 impl Kept {
     fn of(table: Arc<dyn Table>) -> Self {
         let any: Arc<dyn Any + Send + Sync> = Arc::clone(&table) as Arc<_>;
-        any.downcast().map_or(Self::Other(table), Self::Ttl)
+        match any.downcast().map(Self::Ttl).or_else(|any| any.downcast().map(Self::None)) {
+            Ok(known) => known,
+            Err(_) => Self::Other(table),
+        }
+    }
+
+    fn is_none(&self) -> bool {
+        matches!(self, Self::None(_))
     }
 
     /// Reports whether there is an entry of a question of which this is true.
@@ -88,6 +98,7 @@ impl Deref for Kept {
     fn deref(&self) -> &Self::Target {
         match self {
             Self::Ttl(table) => &**table,
+            Self::None(table) => &**table,
             Self::Other(table) => &**table,
         }
     }
@@ -105,6 +116,8 @@ pub(crate) struct Shelf {
     refresh_ahead: f64,
     pub(crate) counters: Counters,
     dice: Dice,
+    // While it is deaf nothing is kept; what was kept is void then.
+    hearing: Option<Arc<Hearing>>,
 }
 
 impl Shelf {
@@ -120,7 +133,13 @@ impl Shelf {
             refresh_ahead: settings.refresh_ahead.max(0.0),
             counters: Counters::default(),
             dice: Dice::seeded(settings.seed),
+            hearing: settings.hearing.clone(),
         }
+    }
+
+    /// Reports whether anything is kept here: there are tables, and nothing that voids them can be missed.
+    pub(crate) fn keeps(&self) -> bool {
+        !self.positive.is_none() && !self.hearing.as_ref().is_some_and(|hearing| hearing.is_deaf())
     }
 
     pub(crate) fn fence(&self) -> &Fence {
@@ -276,10 +295,40 @@ impl Shelf {
         matches!(&entry.answer, Answer::Token(state) if self.clock.wall() >= state.expires_at)
     }
 
-    /// Keeps what a load brought, unless an invalidation has voided it or something newer is kept.
+    /// Keeps what a load brought, unless an invalidation has voided it or something newer is kept. Returns how long
+    /// it lives, here and wherever else it is kept; nothing if it is not to be kept anywhere.
     ///
     /// Loads must not do this at the same time: see the lock in `loader`.
-    pub(crate) fn keep(&self, key: Key, answer: &Answer, before: Before, loaded: Loaded) {
+    pub(crate) fn keep(&self, key: Key, answer: &Answer, before: Before, loaded: Loaded) -> Option<Duration> {
+        self.keep_as(key, answer, before, loaded.at, |answer, stamp| {
+            self.entry(answer, stamp, loaded, Entry::NO_END)
+        })
+    }
+
+    /// Keeps what the shared cache has told, as [`keep`](Self::keep) does with what a load brought, and for no longer
+    /// than the shared cache does.
+    pub(crate) fn keep_found(&self, key: Key, found: &Found, before: Before, at: Moment) {
+        self.keep_as(key, &found.answer, before, at, |answer, stamp| {
+            let (ttl, life) = (self.lifetimes.nanos_of(&answer), nanos(found.life));
+            let mut entry = Entry::new(answer, stamp, at);
+            // Shortened as the entry of who has loaded it, if it lives as long there; else it has an end of its own.
+            let parts = ttl.saturating_sub(life).div_ceil((ttl / 2550).max(1));
+            match u8::try_from(parts) {
+                Ok(jitter) => entry.jitter = jitter,
+                Err(_) => entry.end_ms = u32::try_from(life / 1_000_000).unwrap_or(Entry::NO_END),
+            }
+            entry
+        });
+    }
+
+    fn keep_as(
+        &self,
+        key: Key,
+        answer: &Answer,
+        before: Before,
+        at: Moment,
+        entry: impl FnOnce(Answer, Stamp) -> Entry,
+    ) -> Option<Duration> {
         let ask = key.ask();
         let stamp = match (answer, before.stamp, before.ids) {
             (Answer::Account(Lookup::Found(account)), Some(stamp), Some(ids)) => {
@@ -289,11 +338,11 @@ impl Shelf {
         };
         let Some(stamp) = stamp.filter(|stamp| Some(*stamp) == self.current(&ask, answer)) else {
             self.counters.voided();
-            self.end_older(&ask, loaded.at);
-            return;
+            self.end_older(&ask, at);
+            return None;
         };
-        if self.has_newer(&ask, loaded.at) {
-            return;
+        if self.has_newer(&ask, at) {
+            return None;
         }
         // An answer that is not kept still ends what was kept before: it is newer.
         let (home, other) = if answer.is_negative() {
@@ -306,9 +355,14 @@ impl Shelf {
         }
         if self.lifetimes.of(answer).is_zero() {
             home.remove(&ask);
-        } else {
-            home.put(key, self.entry(answer.clone(), stamp, loaded, Entry::NO_END));
+            return None;
         }
+        let entry = entry(answer.clone(), stamp);
+        let life = Duration::from_nanos(self.lifetimes.nanos_of_entry(&entry));
+        if self.keeps() {
+            home.put(key, entry);
+        }
+        Some(life)
     }
 
     /// Ends what was asked for before a moment at which something was that can't be kept: that is newer.
@@ -339,7 +393,7 @@ impl Shelf {
         let end_ms = u32::try_from(most.as_millis()).unwrap_or(u32::MAX).min(Entry::NO_END - 1);
         if end_ms == 0 || self.lifetimes.of(&answer).is_zero() {
             self.positive.remove(&key.ask());
-        } else {
+        } else if self.keeps() {
             let loaded = Loaded { at, took: Duration::ZERO };
             self.positive.put(key, self.entry(answer, stamp, loaded, end_ms));
         }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::settings::nanos;
+use crate::shared::SharedStats;
 use crate::shelf::Missed;
 use crate::table::Bound;
 
@@ -149,6 +150,8 @@ pub struct Report {
     pub kind: &'static str,
     /// What it has done.
     pub stats: CacheStats,
+    /// What its part of the shared cache has done, if there is one.
+    pub shared: Option<SharedStats>,
 }
 
 /// Tells what a cache has done.

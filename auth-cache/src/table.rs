@@ -12,6 +12,7 @@ mod by_order;
 mod by_recency;
 mod by_tiny_lfu;
 mod name;
+mod none;
 mod sharded;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ pub use by_frequency::TtlTable;
 pub use by_order::{Order, OrderTable};
 pub use by_recency::LruTable;
 pub use by_tiny_lfu::LfuTable;
+pub use none::NoTable;
 pub(crate) use sharded::Sharded;
 
 /// How much a table may keep. Exhaustive, since every table must keep to it.

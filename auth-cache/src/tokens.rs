@@ -1,13 +1,19 @@
-//! `TokenMemory`: the states of validated tokens, in this process.
+//! `TokenMemory`: the states of validated tokens, in this process and in what it shares with others.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use auth_core::{CacheUse, Clock, Ctx, Fence, Lookup, Result, Step, TokenCache, TokenId, TokenState, Watch};
+use auth_core::{
+    CacheUse, Clock, Ctx, Fence, Fingerprint, Freshness, Lookup, Moment, Result, SourceInfo, Step,
+    TokenCache, TokenId, TokenState, Watch,
+};
+use lru::LruCache;
 
-use crate::settings::Settings;
+use crate::settings::{Settings, nanos};
+use crate::shared::{Looked, Marks, Share, loaded};
 use crate::shelf::{Missed, Shelf};
 use crate::stats::{Report, Reports};
 use crate::{Answer, Ask, Key};
@@ -25,13 +31,90 @@ pub struct TokenMemory {
     shelf: Shelf,
     // A std mutex: nothing awaits while it is held. An older state must not replace a newer one.
     puts: Mutex<()>,
+    shared: Option<Shared>,
+}
+
+/// What is shared with other processes.
+struct Shared {
+    share: Share,
+    // What was read there when a token was not found, until its state is put.
+    asked: Mutex<LruCache<TokenId, Marks>>,
+}
+
+impl Shared {
+    /// How many validations may be under way and still be shared.
+    const ASKED: NonZeroUsize = NonZeroUsize::MIN.saturating_add(4_095);
+
+    fn asked(&self) -> MutexGuard<'_, LruCache<TokenId, Marks>> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl TokenMemory {
     /// Makes a memory for the tokens of a realm, which names it in reports.
     #[must_use]
     pub fn new(realm: &str, fence: Arc<Fence>, clock: Arc<dyn Clock>, settings: &Settings) -> Self {
-        Self { name: realm.into(), shelf: Shelf::new(fence, clock, settings), puts: Mutex::default() }
+        let shared = settings.shared.as_ref().map(|cache| Shared {
+            share: Share::new(
+                Arc::clone(cache),
+                SourceInfo::new(realm, Fingerprint::default()),
+                Arc::clone(&settings.lifetimes),
+            ),
+            asked: Mutex::new(LruCache::new(Shared::ASKED)),
+        });
+        let shelf = Shelf::new(fence, clock, settings);
+        Self { name: realm.into(), shelf, puts: Mutex::default(), shared }
+    }
+
+    /// Looks in the shared cache, for a state that this process keeps too.
+    async fn look(&self, shared: &Shared, ctx: &Ctx, id: &TokenId) -> Option<Arc<TokenState>> {
+        let fence = self.shelf.fence();
+        let (asked, watch) = (self.shelf.clock.now(), fence.watch(self.shelf.clock.now()));
+        let late = ctx.deadline().is_some_and(|deadline| deadline <= asked);
+        if ctx.freshness() == Freshness::Fresh || late {
+            return None;
+        }
+        let (found, marks) = shared.share.look_token(ctx.freshness(), id).await;
+        if let Some(marks) = marks {
+            // What is not there is made before the token is validated.
+            let looked = Looked { since: asked, marks: Some(marks) };
+            let marks = shared.share.prepare(vec![(Key::Token(*id), Some(looked))]).await.pop();
+            if let Some(marks) = marks.flatten() {
+                shared.asked().put(*id, marks);
+            }
+        }
+        let found = found?;
+        let Answer::Token(state) = found.answer else { return None };
+        // Only tokens look at the time of day.
+        if self.shelf.clock.wall() >= state.expires_at {
+            return None;
+        }
+        if let Some(at) = loaded(asked, found.age) {
+            self.keep(id, &state, watch, at, found.life);
+        }
+        self.shelf.counters.hit(false, nanos(found.age));
+        ctx.note_cache(CacheUse::Hit);
+        ctx.note(|| {
+            let step = Step::new("cache", format_args!("found in {}", shared.share.cache.kind()));
+            step.at(&self.name).aged(found.age)
+        });
+        Some(state)
+    }
+
+    /// Keeps a state in this process, unless something was invalidated since it was asked for.
+    fn keep(&self, id: &TokenId, state: &Arc<TokenState>, watch: Watch, at: Moment, most: Duration) -> bool {
+        let fence = self.shelf.fence();
+        let _alone = self.puts.lock().unwrap_or_else(PoisonError::into_inner);
+        // The stamp first, then the watch: an invalidation in between voids the one or is seen by the other.
+        let stamp = fence.plus_id(fence.login(state.principal.login()), &state.principal);
+        let still = fence.still(watch);
+        if still {
+            self.shelf.keep_for(Key::Token(*id), Answer::Token(Arc::clone(state)), stamp, at, most);
+        } else {
+            self.shelf.counters.voided();
+            self.shelf.end_older(&Ask::Token(id), at);
+        }
+        still
     }
 
     fn find(&self, ctx: &Ctx, id: &TokenId) -> std::result::Result<Arc<TokenState>, Missed> {
@@ -53,6 +136,11 @@ impl TokenCache for TokenMemory {
             Ok(state) => return Ok(Lookup::Found((*state).clone())),
             Err(missed) => missed,
         };
+        if let Some(shared) = &self.shared
+            && let Some(state) = self.look(shared, ctx, id).await
+        {
+            return Ok(Lookup::Found((*state).clone()));
+        }
         self.shelf.counters.miss(missed);
         ctx.note_cache(CacheUse::Miss);
         ctx.note(|| Step::new("cache", missed.as_str()).at(&self.name));
@@ -73,15 +161,13 @@ impl TokenCache for TokenMemory {
         // Age counts from when the validation began, like that of any answer from when its source was asked.
         let began = watch.began();
         let most = (now + left).since(began).min(ttl);
-        let fence = self.shelf.fence();
-        let _alone = self.puts.lock().unwrap_or_else(PoisonError::into_inner);
-        // The stamp first, then the watch: an invalidation in between voids the one or is seen by the other.
-        let stamp = fence.plus_id(fence.login(state.principal.login()), &state.principal);
-        if fence.still(watch) {
-            self.shelf.keep_for(Key::Token(*id), Answer::Token(Arc::new(state.clone())), stamp, began, most);
-        } else {
-            self.shelf.counters.voided();
-            self.shelf.end_older(&Ask::Token(id), began);
+        let still = self.keep(id, &Arc::new(state.clone()), watch, began, most);
+        if let Some(shared) = &self.shared {
+            // Read before the validation began, so that its life, counted from there, ends no later than this.
+            let marks = shared.asked().pop(id);
+            if let (true, Some(marks)) = (still, marks) {
+                shared.share.keep_token(&marks, state, most).await;
+            }
         }
         Ok(())
     }
@@ -93,7 +179,8 @@ impl TokenCache for TokenMemory {
 
 impl Reports for TokenMemory {
     fn report(&self) -> Report {
-        Report { source: Arc::clone(&self.name), kind: "tokens", stats: self.shelf.stats() }
+        let shared = self.shared.as_ref().map(|shared| shared.share.stats());
+        Report { source: Arc::clone(&self.name), kind: "tokens", stats: self.shelf.stats(), shared }
     }
 }
 

@@ -1,7 +1,11 @@
 //! The fence: one bump voids every answer about a subject, and every load begun before it.
 
-use std::sync::Arc;
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
 
 use crate::principal::spelled;
 use crate::{Id, Login, Moment, ObjectRef, Principal, RealmId};
@@ -99,6 +103,34 @@ impl From<&Subject<'_>> for SubjectBuf {
     }
 }
 
+/// How far invalidations have got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[must_use = "what was not reached may still answer from what is void"]
+pub enum Reached {
+    /// Everything there is: this process, and where one is configured the shared cache and the bus.
+    #[default]
+    Everything,
+    /// This process, and not all of the rest yet. That is tried again for as long as it matters: what is void here
+    /// may be answered elsewhere until then, or until it is past its lifetime.
+    Partial {
+        /// Whether the shared cache has all of it.
+        shared: bool,
+        /// Whether the bus has told the other processes that listen.
+        bus: bool,
+    },
+}
+
+/// Carries invalidations beyond this process: to shared caches and to other processes.
+#[async_trait]
+pub trait Outward: fmt::Debug + Send + Sync {
+    /// Takes an invalidation to carry on, before it takes effect in this process. Does not wait: from its return on
+    /// this process trusts nothing shared that the subject may have voided, until that is carried.
+    fn tell(&self, subject: &Subject<'_>);
+
+    /// Waits until everything that was told before is carried, for so long at most.
+    async fn settle(&self, limit: Duration) -> Reached;
+}
+
 /// The generations that a question depends on, read before its source is asked.
 ///
 /// Generations only grow, so their sum is the same again only if none of them has moved.
@@ -151,6 +183,7 @@ pub struct Fence {
     done: AtomicU64,
     // Counts those by id: an account's id is not known before it is loaded.
     ids: AtomicU64,
+    outward: OnceLock<Arc<dyn Outward>>,
 }
 
 /// What the stripes of one kind of subject are chosen by. The hashes of names are keyed and made with them, so
@@ -175,11 +208,35 @@ impl Fence {
             told: AtomicU64::new(0),
             done: AtomicU64::new(0),
             ids: AtomicU64::new(0),
+            outward: OnceLock::new(),
         }
     }
 
-    /// Voids everything that is remembered about a subject, and every load about it that is under way.
+    /// Carries invalidations on from now on. Only the first to be set does.
+    pub fn carry_on(&self, outward: Arc<dyn Outward>) {
+        drop(self.outward.set(outward));
+    }
+
+    /// Voids everything that is remembered about a subject, and every load about it that is under way: in this
+    /// process at once, and beyond it as soon as that is carried; see [`settle`](Self::settle).
     pub fn invalidate(&self, subject: &Subject<'_>) {
+        // First, or somebody may take from a shared cache what is void there a moment later, under the new stamp.
+        if let Some(outward) = self.outward.get() {
+            outward.tell(subject);
+        }
+        self.invalidate_here(subject);
+    }
+
+    /// Waits until all that was invalidated before is carried beyond this process, for so long at most.
+    pub async fn settle(&self, limit: Duration) -> Reached {
+        match self.outward.get() {
+            Some(outward) => outward.settle(limit).await,
+            None => Reached::Everything,
+        }
+    }
+
+    /// Voids in this process alone: what another process tells, or what cannot be relied on any more.
+    pub fn invalidate_here(&self, subject: &Subject<'_>) {
         // First the counts, then the generation: see `still` and `with_id`.
         self.told.fetch_add(1, Ordering::SeqCst);
         match *subject {
@@ -309,8 +366,8 @@ impl Default for Fence {
     }
 }
 
-impl std::fmt::Debug for Fence {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Fence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Fence")
     }
 }

@@ -27,7 +27,7 @@ pub use chain::{ChainEntry, DomainRouter, GroupUnion, Next, PasswordChain, Role}
 pub use clock::{BoxFuture, Clock, Moment};
 pub use ctx::{CacheUse, Ctx, Freshness, Record, Step};
 pub use error::{Error, ErrorKind, Result};
-pub use fence::{Fence, IdWatch, Stamp, Subject, SubjectBuf, Watch};
+pub use fence::{Fence, IdWatch, Outward, Reached, Stamp, Subject, SubjectBuf, Watch};
 pub use group_set::GroupSet;
 pub use hash::Spelling;
 pub use link::{ByLogin, Link, Linked};

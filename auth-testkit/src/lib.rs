@@ -12,6 +12,7 @@ mod clock;
 mod counting;
 mod helpers;
 mod memory;
+mod memory_tier;
 mod miscounting;
 mod proxy;
 pub mod race;
@@ -29,6 +30,7 @@ pub use helpers::{
     hash, info, login, object, password, principal, principal_at, realm, realm_with, require_all,
 };
 pub use memory::MemoryStore;
+pub use memory_tier::{MemoryBus, MemoryTier};
 pub use miscounting::MiscountingStore;
 pub use proxy::{Proxy, Way};
 pub use scripted::{Answer, Ask, Mode, Question, ScriptedStore};

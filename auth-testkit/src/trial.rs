@@ -132,6 +132,7 @@ pub struct Tested {
     pub(crate) forgets: bool,
     pub(crate) stale: Duration,
     pub(crate) told: Option<Told>,
+    pub(crate) turns: u32,
 }
 
 #[derive(Debug, Clone)]
@@ -191,6 +192,14 @@ impl Tested {
         self
     }
 
+    /// States that its own tasks may take so many turns of the runtime in a row, in which no reader gets on: it is
+    /// given that many before time passes.
+    #[must_use]
+    pub const fn that_takes_turns(mut self, turns: u32) -> Self {
+        self.turns = turns;
+        self
+    }
+
     pub(crate) const fn kind(&self) -> Kind {
         match self.what {
             What::Accounts(_) => Kind::Accounts,
@@ -201,7 +210,7 @@ impl Tested {
     }
 
     const fn new(what: What) -> Self {
-        Self { what, forgets: false, stale: Duration::ZERO, told: None }
+        Self { what, forgets: false, stale: Duration::ZERO, told: None, turns: 0 }
     }
 }
 

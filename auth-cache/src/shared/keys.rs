@@ -141,9 +141,7 @@ pub(crate) enum Of<'a> {
     All,
     /// Whatever was ever invalidated, of any kind.
     Told,
-    /// Everything of a realm.
-    Realm(&'a RealmId),
-    /// Whatever was invalidated by an id in a realm.
+    /// The accounts and the tokens of a realm: whose id it is that was invalidated shows only in them.
     Ids(&'a RealmId),
     /// The groups of a realm.
     Groups(&'a RealmId),
@@ -186,7 +184,6 @@ const ACCESS: u8 = 3;
 const TOKEN: u8 = 4;
 const OF_ALL: u8 = 64;
 const OF_TOLD: u8 = 65;
-const OF_REALM: u8 = 66;
 const OF_IDS: u8 = 67;
 const OF_GROUPS: u8 = 68;
 const OF_LOGIN: u8 = 69;
@@ -267,7 +264,6 @@ fn generation(key: &Secret, of: &Of<'_>) -> WireName {
     match *of {
         Of::All => begin(OF_ALL, None),
         Of::Told => begin(OF_TOLD, None),
-        Of::Realm(realm) => begin(OF_REALM, Some(realm)),
         Of::Ids(realm) => begin(OF_IDS, Some(realm)),
         Of::Groups(realm) => begin(OF_GROUPS, Some(realm)),
         Of::Login(login) => {

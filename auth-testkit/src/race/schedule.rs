@@ -353,7 +353,7 @@ impl Schedule {
     /// Lets everything go on, and checks every reader that has ended. `asked`: how many questions there were
     /// before the step.
     async fn go_on(&mut self, asked: usize) -> Result<Vec<Ended>, Broken> {
-        let ended = settle(&mut self.readers).await;
+        let ended = settle(&mut self.readers, self.tested.turns).await;
         if self.setup.board.notice_left() > 0 {
             self.suffer();
         }

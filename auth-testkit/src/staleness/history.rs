@@ -246,7 +246,7 @@ impl History {
 
     /// Lets everything go on that can now, plans what is asked, and checks what readers are told.
     async fn go_on(&mut self) -> Result<(), Broken> {
-        let ended = settle(&mut self.readers).await;
+        let ended = settle(&mut self.readers, self.tested.turns).await;
         let now = self.now();
         if self.setup.board.notice_left() > 0 {
             (self.trouble, self.mended) = (Some(now), None);

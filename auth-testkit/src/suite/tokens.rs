@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use auth_core::{Ctx, GroupSet, Lookup, Subject, TokenCache, TokenId, TokenState};
+use auth_core::{Ctx, GroupSet, Lookup, Reached, Subject, TokenCache, TokenId, TokenState};
 
 use super::{Bench, TokenBench, cases, told};
 use crate::{World, info};
@@ -40,9 +40,16 @@ fn state(bench: &TokenBench, login: &str, lives: Duration) -> TokenState {
     TokenState { principal, scopes, expires_at: bench.clock.wall() + lives }
 }
 
-/// Puts a state that was validated just now.
+/// Puts a state that was validated just now: as callers do, after it was asked for.
 async fn put(cache: &dyn TokenCache, bench: &TokenBench, id: &TokenId, state: &TokenState, ttl: Duration) {
+    get(cache, id).await;
     told("put", cache.put(&Ctx::new(), id, state, ttl, bench.fence.watch(bench.clock.now())).await);
+}
+
+/// Invalidates, and waits until all who share something with this process know it.
+async fn invalidate(bench: &TokenBench, subject: &Subject<'_>) {
+    bench.fence.invalidate(subject);
+    assert_eq!(bench.fence.settle(10 * SECOND).await, Reached::Everything, "{subject:?}");
 }
 
 async fn get(cache: &dyn TokenCache, id: &TokenId) -> Lookup<TokenState> {
@@ -151,7 +158,7 @@ async fn what_was_validated_before_an_invalidation_is_not_kept(cache: &dyn Token
         let id = id(10, n);
         let watch = bench.fence.watch(bench.clock.now());
         // The token is validated here; then it is put.
-        bench.fence.invalidate(&subject);
+        invalidate(bench, &subject).await;
         told("put", cache.put(&Ctx::new(), &id, &state, MINUTE, watch).await);
         check_gone(cache, &id, "its person was invalidated since it was validated").await;
         // Validated again, it is good.
@@ -164,6 +171,6 @@ async fn an_invalidation_of_the_person_voids_a_state(cache: &dyn TokenCache, ben
     let (id, state) = (id(11, 0), state(bench, "calvin", 10 * MINUTE));
     put(cache, bench, &id, &state, MINUTE).await;
     check(cache, bench, &id, &state).await;
-    bench.fence.invalidate(&Subject::Login(state.principal.login()));
+    invalidate(bench, &Subject::Login(state.principal.login())).await;
     check_gone(cache, &id, "its person was invalidated").await;
 }

@@ -135,10 +135,10 @@ const fn subject_of(wish: Wish) -> usize {
 }
 
 /// Lets everything go on that can: readers that were woken, and the tasks of the runtime.
-pub(crate) async fn settle(readers: &mut Readers) -> Vec<Ended> {
+pub(crate) async fn settle(readers: &mut Readers, turns: u32) -> Vec<Ended> {
     let mut ended = Vec::new();
     let mut quiet = 0;
-    while quiet < 2 {
+    while quiet < 2 + turns {
         quiet = if readers.poll_woken(&mut ended) { 0 } else { quiet + 1 };
         // One yield runs every task that is ready, and what these make ready.
         tokio::task::yield_now().await;

@@ -1,0 +1,364 @@
+//! `Carrier`: brings invalidations to the shared cache and to other processes, and keeps at it.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::mem;
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use auth_core::{
+    Bus, Clock, Error, ErrorKind, Moment, Outward, Reached, Result, Subject, SubjectBuf, WireName,
+};
+use futures_util::future::{Either, join_all, select};
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, watch};
+
+use super::cache::SharedCache;
+use super::hearing::Hearing;
+
+/// How many invalidations wait at most. When there are more, everything is void instead of each.
+const MOST: usize = 4_096;
+
+/// How many are told in one message.
+const MESSAGE: usize = 64;
+
+/// The pauses after failures.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Carries invalidations beyond this process: first to the shared cache, then over the bus, so that nobody who
+/// hears of one finds there what it has voided.
+///
+/// What fails is tried again for as long as an answer may live: after that whatever was void has ended. Until then
+/// this process trusts nothing in the shared cache that may be void.
+pub struct Carrier {
+    inner: Arc<Inner>,
+    wake: Arc<Notify>,
+}
+
+struct Inner {
+    shared: Option<Arc<SharedCache>>,
+    bus: Option<(Arc<dyn Bus>, Arc<Hearing>)>,
+    clock: Arc<dyn Clock>,
+    longest: Box<dyn Fn() -> Duration + Send + Sync>,
+    // A std mutex: nothing awaits while it is held.
+    waiting: Mutex<Waiting>,
+    progress: watch::Sender<Progress>,
+    failures: AtomicU64,
+    given_up: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    told: u64,
+    // Not tried yet. What is told again before it was sent is sent once.
+    fresh: HashMap<SubjectBuf, Parcel>,
+    // Tried, and not everywhere.
+    late: Vec<Parcel>,
+}
+
+/// One invalidation on its way.
+#[derive(Debug)]
+struct Parcel {
+    subject: SubjectBuf,
+    /// The first time that it was told, counted.
+    number: u64,
+    /// The last time.
+    at: Moment,
+    names: Vec<WireName>,
+    /// The lanes that do not know of it yet.
+    lanes: Vec<usize>,
+    news: News,
+}
+
+/// What the bus has of an invalidation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum News {
+    Due,
+    /// It was told while the shared cache did not know of it: who heard it may have found there what is void.
+    Early,
+    Told,
+}
+
+/// So far all that was told is carried, or was tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Progress {
+    shared: u64,
+    bus: u64,
+    tried: u64,
+}
+
+/// What a [`Carrier`] has carried, and what waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct CarrierStats {
+    /// Invalidations that were told.
+    pub told: u64,
+    /// Those that are not everywhere yet.
+    pub waiting: u64,
+    /// Attempts that have failed, each of a lane or of the bus.
+    pub failures: u64,
+    /// Invalidations that never got everywhere before all that they had voided was past its lifetime.
+    pub given_up: u64,
+}
+
+impl Carrier {
+    /// Begins to carry, on the tokio runtime that this is called on. `longest` tells how long an answer may live.
+    ///
+    /// # Errors
+    /// [`Internal`](ErrorKind::Internal) outside of a runtime.
+    pub fn start(
+        shared: Option<Arc<SharedCache>>,
+        bus: Option<(Arc<dyn Bus>, Arc<Hearing>)>,
+        clock: Arc<dyn Clock>,
+        longest: impl Fn() -> Duration + Send + Sync + 'static,
+    ) -> Result<Self> {
+        let runtime = Handle::try_current()
+            .map_err(|_| Error::new(ErrorKind::Internal, "invalidations are carried on a tokio runtime"))?;
+        let (progress, _) = watch::channel(Progress { shared: 0, bus: 0, tried: 0 });
+        let inner = Arc::new(Inner {
+            shared,
+            bus,
+            clock,
+            longest: Box::new(longest),
+            waiting: Mutex::default(),
+            progress,
+            failures: AtomicU64::new(0),
+            given_up: AtomicU64::new(0),
+        });
+        let wake = Arc::new(Notify::new());
+        runtime.spawn(run(Arc::downgrade(&inner), Arc::clone(&wake)));
+        Ok(Self { inner, wake })
+    }
+
+    /// Returns what was carried and what waits.
+    #[must_use]
+    pub fn stats(&self) -> CarrierStats {
+        let (inner, waiting) = (&self.inner, self.inner.waiting());
+        CarrierStats {
+            told: waiting.told,
+            waiting: u64::try_from(waiting.fresh.len() + waiting.late.len()).unwrap_or(u64::MAX),
+            failures: inner.failures.load(Ordering::Relaxed),
+            given_up: inner.given_up.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl Drop for Carrier {
+    fn drop(&mut self) {
+        // The task holds no more than a weak hand on it, and looks for it when it wakes.
+        self.wake.notify_one();
+    }
+}
+
+impl fmt::Debug for Carrier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Carrier").field("stats", &self.stats()).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Outward for Carrier {
+    fn tell(&self, subject: &Subject<'_>) {
+        self.inner.tell(subject);
+        self.wake.notify_one();
+    }
+
+    async fn settle(&self, limit: Duration) -> Reached {
+        let inner = &self.inner;
+        let told = inner.waiting().told;
+        let mut progress = inner.progress.subscribe();
+        let tried = |so_far: &Progress| so_far.tried >= told || (so_far.shared >= told && so_far.bus >= told);
+        {
+            let tried = progress.wait_for(tried);
+            select(pin!(tried), inner.clock.sleep_until(inner.clock.now() + limit)).await;
+        }
+        let Progress { shared, bus, .. } = *inner.progress.borrow();
+        match (shared >= told, bus >= told) {
+            (true, true) => Reached::Everything,
+            (shared, bus) => Reached::Partial { shared, bus },
+        }
+    }
+}
+
+impl Inner {
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, subject: &Subject<'_>) {
+        let subject = SubjectBuf::from(subject);
+        let mut waiting = self.waiting();
+        waiting.told += 1;
+        let (number, at) = (waiting.told, self.clock.now());
+        if let Some(same) = waiting.fresh.get_mut(&subject) {
+            same.at = at;
+            return;
+        }
+        if waiting.fresh.len() >= MOST {
+            // Everything is void from the first of them on.
+            let first = waiting.fresh.values().map(|parcel| parcel.number).min().unwrap_or(number);
+            let all = self.parcel(SubjectBuf::All, first, at);
+            let before = mem::take(&mut waiting.fresh);
+            before.values().for_each(|parcel| self.trust_again(parcel));
+            waiting.fresh.insert(SubjectBuf::All, all);
+            return;
+        }
+        let parcel = self.parcel(subject.clone(), number, at);
+        waiting.fresh.insert(subject, parcel);
+    }
+
+    /// Trusts nothing shared that this has voided, from now on.
+    fn parcel(&self, subject: SubjectBuf, number: u64, at: Moment) -> Parcel {
+        let names = self.shared.as_ref().map(|shared| shared.voided_by(&subject)).unwrap_or_default();
+        let lanes = self.shared.as_ref().map_or(0, |shared| shared.lane_count());
+        if let Some(shared) = &self.shared {
+            shared.begin_voiding(&names);
+        }
+        let news = if self.bus.is_some() { News::Due } else { News::Told };
+        Parcel { subject, number, at, names, lanes: (0..lanes).collect(), news }
+    }
+
+    /// Trusts the lanes again that did not know of this.
+    fn trust_again(&self, parcel: &Parcel) {
+        if let Some(shared) = &self.shared {
+            parcel.lanes.iter().for_each(|lane| shared.end_voiding(*lane, &parcel.names));
+        }
+    }
+
+    /// Takes what is to be carried now.
+    fn take(&self) -> Vec<Parcel> {
+        let mut waiting = self.waiting();
+        let mut parcels = mem::take(&mut waiting.late);
+        parcels.extend(mem::take(&mut waiting.fresh).into_values());
+        parcels
+    }
+
+    /// Tries to carry everything; reports whether something is left.
+    async fn carry(&self) -> bool {
+        let mut parcels = self.take();
+        if parcels.is_empty() {
+            return false;
+        }
+        let tried = parcels.iter().map(|parcel| parcel.number).max().unwrap_or_default();
+        self.void(&mut parcels).await;
+        self.publish(&mut parcels).await;
+
+        // What was void has ended by now, wherever it was kept.
+        let (now, longest) = (self.clock.now(), (self.longest)());
+        parcels.retain(|parcel| {
+            let done = parcel.lanes.is_empty() && parcel.news == News::Told;
+            let ended = !done && now.since(parcel.at) > longest;
+            if ended {
+                self.trust_again(parcel);
+                self.given_up.fetch_add(1, Ordering::Relaxed);
+            }
+            !done && !ended
+        });
+        let left = !parcels.is_empty();
+        let mut waiting = self.waiting();
+        if parcels.len() > MOST {
+            let first = parcels.iter().map(|parcel| parcel.number).min().unwrap_or_default();
+            let at = parcels.iter().map(|parcel| parcel.at).max().unwrap_or(now);
+            let all = self.parcel(SubjectBuf::All, first, at);
+            parcels.iter().for_each(|parcel| self.trust_again(parcel));
+            parcels = vec![all];
+        }
+        waiting.late.append(&mut parcels);
+        let told = waiting.told;
+        let first = |left: &dyn Fn(&Parcel) -> bool| {
+            let all = waiting.late.iter().chain(waiting.fresh.values());
+            all.filter(|parcel| left(parcel)).map(|parcel| parcel.number - 1).min().unwrap_or(told)
+        };
+        let shared = first(&|parcel| !parcel.lanes.is_empty());
+        let bus = first(&|parcel| parcel.news != News::Told);
+        drop(waiting);
+        self.progress.send_modify(|so_far| {
+            *so_far = Progress { shared, bus, tried: so_far.tried.max(tried) };
+        });
+        left
+    }
+
+    async fn void(&self, parcels: &mut [Parcel]) {
+        let Some(shared) = &self.shared else { return };
+        let tier = &shared.tier;
+        let lanes = 0..shared.lane_count();
+        let each = lanes.map(|lane| {
+            let concerned = parcels.iter().filter(|parcel| parcel.lanes.contains(&lane));
+            let mut names: Vec<WireName> =
+                concerned.flat_map(|parcel| parcel.names.iter().copied()).collect();
+            names.sort_unstable();
+            names.dedup();
+            async move {
+                // Nothing to say is said.
+                names.is_empty() || tier.void(lane, &names).await.is_ok()
+            }
+        });
+        let done = join_all(each).await;
+        for (lane, done) in done.into_iter().enumerate() {
+            if !done {
+                self.failures.fetch_add(1, Ordering::Relaxed);
+                continue;
+            }
+            for parcel in parcels.iter_mut() {
+                if parcel.lanes.contains(&lane) {
+                    parcel.lanes.retain(|left| *left != lane);
+                    shared.end_voiding(lane, &parcel.names);
+                }
+            }
+        }
+    }
+
+    /// Tells the others. What the shared cache does not know of yet is told too, and again once it does.
+    async fn publish(&self, parcels: &mut [Parcel]) {
+        let Some((bus, hearing)) = &self.bus else { return };
+        let mut due: Vec<&mut Parcel> = parcels
+            .iter_mut()
+            .filter(|parcel| match parcel.news {
+                News::Due => true,
+                News::Early => parcel.lanes.is_empty(),
+                News::Told => false,
+            })
+            .collect();
+        for due in due.chunks_mut(MESSAGE) {
+            let subjects: Vec<SubjectBuf> = due.iter().map(|parcel| parcel.subject.clone()).collect();
+            let told = match hearing.tell(&subjects) {
+                Ok(message) => bus.publish(&message).await.is_ok(),
+                Err(_) => false,
+            };
+            if !told {
+                self.failures.fetch_add(1, Ordering::Relaxed);
+                continue;
+            }
+            for parcel in due.iter_mut() {
+                parcel.news = if parcel.lanes.is_empty() { News::Told } else { News::Early };
+            }
+        }
+    }
+}
+
+async fn run(inner: Weak<Inner>, wake: Arc<Notify>) {
+    let mut pause = None;
+    loop {
+        let Some(carrier) = inner.upgrade() else { return };
+        let left = carrier.carry().await;
+        let clock = Arc::clone(&carrier.clock);
+        drop(carrier);
+        pause = left.then(|| {
+            let longer = pause.map_or(FIRST_PAUSE, |pause: Duration| pause.saturating_mul(2));
+            longer.min(LONGEST_PAUSE)
+        });
+        let woken = pin!(wake.notified());
+        match pause {
+            None => woken.await,
+            // Something new is tried at once, and what is left with it.
+            Some(pause) => {
+                let until = clock.now() + pause;
+                if let Either::Left(_) = select(woken, clock.sleep_until(until)).await {}
+            }
+        }
+    }
+}
