@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
-use auth_core::{Error, ErrorKind, Result};
+use auth_core::{Error, ErrorKind, Result, TierAsk, TierRead, WireName};
 use redis::{Pipeline, PushKind, Value};
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
@@ -64,6 +64,8 @@ struct Shared {
     in_flight: AtomicUsize,
     kept: AtomicBool,
     keeper: Mutex<Option<AbortHandle>>,
+    /// What goes with the next request that several share. Bounded by what may be in flight.
+    waiting: Mutex<Vec<Waiting>>,
 }
 
 impl Drop for Shared {
@@ -79,6 +81,44 @@ enum State {
     New,
     Down(Error),
     Up(Arc<Live>),
+}
+
+/// A question that shares a request with others.
+pub(crate) struct Waiting {
+    pub(crate) entry: WireName,
+    pub(crate) generations: Box<[WireName]>,
+    pub(crate) answer: oneshot::Sender<Result<TierRead>>,
+}
+
+impl Waiting {
+    pub(crate) fn ask(&self) -> TierAsk<'_> {
+        TierAsk { entry: self.entry, generations: &self.generations }
+    }
+}
+
+/// The task that takes those who wait along. One that is dropped before it began, with its runtime, leaves nobody
+/// behind: the next one to ask begins another.
+pub(crate) struct Departure(Option<Link>);
+
+impl Departure {
+    pub(crate) fn new(link: Link) -> Self {
+        Self(Some(link))
+    }
+
+    /// Takes all that wait.
+    pub(crate) fn go(mut self) -> Option<(Link, Vec<Waiting>)> {
+        let link = self.0.take()?;
+        let all = link.depart();
+        Some((link, all))
+    }
+}
+
+impl Drop for Departure {
+    fn drop(&mut self) {
+        if let Some(link) = &self.0 {
+            drop(link.depart());
+        }
+    }
 }
 
 /// A connection that stands.
@@ -121,6 +161,7 @@ impl Link {
             in_flight: AtomicUsize::new(0),
             kept: AtomicBool::new(false),
             keeper: Mutex::new(None),
+            waiting: Mutex::default(),
         }))
     }
 
@@ -131,7 +172,12 @@ impl Link {
 
     /// Sends commands and returns what each is answered with, and in which life of the server.
     pub(crate) async fn call(&self, pipeline: &Pipeline, until: Instant) -> Result<(Vec<Value>, u64)> {
-        let _place = self.0.enter()?;
+        let _place = self.enter()?;
+        self.send(pipeline, until).await
+    }
+
+    /// Does as [`call`](Self::call) for those who have a place each.
+    pub(crate) async fn send(&self, pipeline: &Pipeline, until: Instant) -> Result<(Vec<Value>, u64)> {
         let live = match self.0.live() {
             Ok(live) => live,
             Err(why) => self.wait(why, until).await?,
@@ -159,6 +205,28 @@ impl Link {
                 Err(fault::timeout())
             }
         }
+    }
+
+    /// Takes one of the places for requests on their way.
+    pub(crate) fn enter(&self) -> Result<InFlight<'_>> {
+        let before = self.0.in_flight.fetch_add(1, Ordering::Relaxed);
+        let entered = InFlight { count: &self.0.in_flight, before };
+        if before >= self.0.dialer.in_flight {
+            return Err(Error::new(ErrorKind::Overloaded, "too many requests are on their way"));
+        }
+        Ok(entered)
+    }
+
+    /// Puts a question to those that wait for the next request. Tells whether it is the first.
+    pub(crate) fn join(&self, waiting: Waiting) -> bool {
+        let mut all = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        all.push(waiting);
+        all.len() == 1
+    }
+
+    /// Takes all that wait.
+    fn depart(&self) -> Vec<Waiting> {
+        std::mem::take(&mut *self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Waits for the first attempt, and for no other.
@@ -208,22 +276,18 @@ impl Shared {
         *self.state.write().unwrap_or_else(PoisonError::into_inner) = state;
         self.moves.send_replace(());
     }
-
-    fn enter(&self) -> Result<InFlight<'_>> {
-        let entered = InFlight(&self.in_flight);
-        if self.in_flight.fetch_add(1, Ordering::Relaxed) >= self.dialer.in_flight {
-            return Err(Error::new(ErrorKind::Overloaded, "too many requests are on their way"));
-        }
-        Ok(entered)
-    }
 }
 
 /// A request on its way.
-struct InFlight<'a>(&'a AtomicUsize);
+pub(crate) struct InFlight<'a> {
+    count: &'a AtomicUsize,
+    /// How many were on their way before it.
+    pub(crate) before: usize,
+}
 
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.count.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -9,12 +9,13 @@ use auth_core::{
 };
 use futures_util::future::join_all;
 use redis::{Cmd, Pipeline, Value};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::config::Shape;
 use crate::dial::{Dialer, Place};
 use crate::key::{CLUSTER_LANES, Keys};
-use crate::link::Link;
+use crate::link::{Departure, Link, Waiting};
 use crate::nodes::Nodes;
 use crate::script::Script;
 use crate::{RedisConfig, fault};
@@ -24,6 +25,9 @@ const BATCH: usize = 128;
 
 /// The most bytes of entries in one request of several.
 const BATCH_BYTES: usize = 1 << 20;
+
+/// So many requests at once go by themselves: few enough that waiting for others would cost more than it saves.
+const ALONE: usize = 4;
 
 /// The largest entry. All calls share a connection, so that a larger one would hold the others up.
 const MAX_ENTRY: usize = 1 << 20;
@@ -39,7 +43,10 @@ const LAST: u64 = 1 << 52;
 /// Connects when it is first asked, on the tokio runtime that it is asked on, and from then on keeps the connection up
 /// by itself. While there is none, calls fail at once.
 #[derive(Debug)]
-pub struct RedisTier {
+pub struct RedisTier(Arc<Core>);
+
+#[derive(Debug)]
+struct Core {
     servers: Servers,
     keys: Keys,
     timeout: Duration,
@@ -72,15 +79,17 @@ impl RedisTier {
             Shape::Cluster(seeds) => (Servers::Cluster(Nodes::new(dialer, seeds)), CLUSTER_LANES),
             shape => (Servers::One(Link::new(dialer, Place::of(shape))), 1),
         };
-        Ok(Self {
+        Ok(Self(Arc::new(Core {
             servers,
             keys: Keys::new(&config.prefix, lanes),
             timeout: config.timeout,
             make: Script::make(),
             write: Script::write(),
-        })
+        })))
     }
+}
 
+impl Core {
     fn until(&self) -> Instant {
         Instant::now() + self.timeout
     }
@@ -97,7 +106,13 @@ impl RedisTier {
 
     /// Sends commands of lanes that one server has.
     async fn call(&self, link: &Link, pipeline: &Pipeline, until: Instant) -> Result<(Vec<Value>, u64)> {
-        let called = link.call(pipeline, until).await;
+        let _place = link.enter()?;
+        self.send(link, pipeline, until).await
+    }
+
+    /// Does as [`call`](Self::call) for those who have a place each.
+    async fn send(&self, link: &Link, pipeline: &Pipeline, until: Instant) -> Result<(Vec<Value>, u64)> {
+        let called = link.send(pipeline, until).await;
         if let Servers::Cluster(nodes) = &self.servers {
             let moved = match &called {
                 Ok((values, _)) => values.iter().any(fault::is_moved),
@@ -143,34 +158,102 @@ impl RedisTier {
         groups
     }
 
-    /// Reads from one server in one request.
+    /// Reads one entry: by itself, or where many are being read together with others. One request for many costs a
+    /// server, and us, a fraction of as many requests.
+    async fn read_one(self: &Arc<Self>, ask: &TierAsk<'_>) -> Result<TierRead> {
+        let until = self.until();
+        let link = self.link(self.keys.lane(&ask.entry), until).await?;
+        let place = link.enter()?;
+        if place.before < ALONE {
+            let mut read = self.read_some(&link, &[*ask], until).await?;
+            return read.pop().unwrap_or_else(|| Err(fault::unreadable()));
+        }
+        let (answer, answered) = oneshot::channel();
+        let waiting = Waiting { entry: ask.entry, generations: ask.generations.into(), answer };
+        if link.join(waiting) {
+            // A task of its own, so that nobody depends on whether another goes on waiting.
+            tokio::spawn(Arc::clone(self).read_together(Departure::new(link.clone())));
+        }
+        match tokio::time::timeout_at(until, answered).await {
+            Ok(Ok(read)) => read,
+            Ok(Err(_)) => Err(Error::new(ErrorKind::Unavailable, "the runtime has ended")),
+            Err(_) => Err(fault::timeout()),
+        }
+    }
+
+    async fn read_together(self: Arc<Self>, departure: Departure) {
+        // Whoever else is about to ask joins in.
+        tokio::task::yield_now().await;
+        let Some((link, all)) = departure.go() else { return };
+        let until = self.until();
+        let mut batches = Vec::with_capacity(1);
+        let mut all = all.into_iter().peekable();
+        while all.peek().is_some() {
+            batches.push(all.by_ref().take(BATCH).collect::<Vec<_>>());
+        }
+        let reads = batches.into_iter().map(|batch| async {
+            let asks: Vec<_> = batch.iter().map(Waiting::ask).collect();
+            let read = self.read_some(&link, &asks, until).await;
+            drop(asks);
+            match read {
+                // Who does not wait any more is told in vain.
+                Ok(reads) => {
+                    batch.into_iter().zip(reads).for_each(|(waiting, read)| drop(waiting.answer.send(read)))
+                }
+                Err(error) => {
+                    batch.into_iter().for_each(|waiting| drop(waiting.answer.send(Err(error.clone()))))
+                }
+            }
+        });
+        join_all(reads).await;
+    }
+
+    /// Reads from one server in one request, for those who have a place each.
     async fn read_some(
         &self,
         link: &Link,
-        asks: &[&TierAsk<'_>],
+        asks: &[TierAsk<'_>],
         until: Instant,
     ) -> Result<Vec<Result<TierRead>>> {
-        let mut request = Pipeline::with_capacity(asks.len() + 1);
+        // What is in one slot is read by one command.
+        let together = self.keys.lanes() == 1;
+        let names: usize = asks.iter().map(|ask| ask.generations.len() + 1).sum();
+        let mut request = Pipeline::with_capacity(if together { 2 } else { asks.len() + 1 });
         request.cmd("TIME");
-        let mut shapes = Vec::with_capacity(asks.len());
+        let mut get = Cmd::with_capacity(names + 1, 96 * (names + 1));
+        get.arg("MGET");
         for ask in asks {
             let lane = self.keys.lane(&ask.entry);
-            let mut get = Cmd::with_capacity(ask.generations.len() + 2, 96 * (ask.generations.len() + 2));
-            get.arg("MGET").arg(self.keys.key(lane, &ask.entry));
+            get.arg(self.keys.key(lane, &ask.entry));
             for generation in ask.generations {
                 get.arg(self.keys.key(lane, generation));
             }
-            request.add_command(get);
-            shapes.push(ask.generations.len());
+            if !together {
+                request.add_command(get);
+                get = redis::cmd("MGET");
+            }
         }
-        let (values, incarnation) = self.call(link, &request, until).await?;
-        let mut values = values.into_iter();
-        let now = time(values.next().ok_or_else(fault::unreadable)?)?;
-        Ok(shapes
-            .into_iter()
-            .zip(values)
-            .map(|(shape, value)| read(value, shape, now, incarnation))
-            .collect())
+        if together {
+            request.add_command(get);
+        }
+        let (values, incarnation) = self.send(link, &request, until).await?;
+        let mut replies = values.into_iter();
+        let now = time(replies.next().ok_or_else(fault::unreadable)?)?;
+        if together {
+            let Value::Array(values) = fault::checked(replies.next().ok_or_else(fault::unreadable)?)? else {
+                return Err(fault::unreadable());
+            };
+            if values.len() != names {
+                return Err(fault::unreadable());
+            }
+            let mut values = values.into_iter();
+            return Ok(asks.iter().map(|ask| read(&mut values, ask, now, incarnation)).collect());
+        }
+        let each = asks.iter().zip(replies).map(|(ask, reply)| match fault::checked(reply)? {
+            Value::Array(values) => read(&mut values.into_iter(), ask, now, incarnation),
+            _ => Err(fault::unreadable()),
+        });
+        Ok(each.collect())
     }
 
     /// Writes to one server in one request; in two if it does not know the script yet.
@@ -250,29 +333,28 @@ impl ByteTier for RedisTier {
     }
 
     fn lanes(&self) -> usize {
-        self.keys.lanes()
+        self.0.keys.lanes()
     }
 
     fn lane(&self, entry: &WireName) -> usize {
-        self.keys.lane(entry)
+        self.0.keys.lane(entry)
     }
 
     async fn read(&self, asks: &[TierAsk<'_>]) -> Vec<Result<TierRead>> {
-        let until = self.until();
         if let [ask] = asks {
             // What most calls are.
-            let read = match self.link(self.keys.lane(&ask.entry), until).await {
-                Ok(link) => self.read_some(&link, &[ask], until).await,
-                Err(error) => Err(error),
-            };
-            return read.unwrap_or_else(|error| vec![Err(error)]);
+            return vec![self.0.read_one(ask).await];
         }
+        let until = self.0.until();
         let mut answers = Vec::with_capacity(asks.len());
-        let lanes = asks.iter().map(|ask| (self.keys.lane(&ask.entry), 0));
-        let groups = self.spread(lanes, &mut answers, until).await;
+        let lanes = asks.iter().map(|ask| (self.0.keys.lane(&ask.entry), 0));
+        let groups = self.0.spread(lanes, &mut answers, until).await;
         let reads = groups.iter().map(|group| {
-            let some: Vec<_> = group.numbers.iter().filter_map(|number| asks.get(*number)).collect();
-            async move { self.read_some(&group.link, &some, until).await }
+            let some: Vec<_> = group.numbers.iter().filter_map(|number| asks.get(*number).copied()).collect();
+            async move {
+                let _place = group.link.enter()?;
+                self.0.read_some(&group.link, &some, until).await
+            }
         });
         let reads = join_all(reads).await;
         gather(&groups, reads, &mut answers);
@@ -283,7 +365,7 @@ impl ByteTier for RedisTier {
         if names.is_empty() {
             return Ok(Vec::new());
         }
-        let until = self.until();
+        let until = self.0.until();
         let mut fresh = Vec::with_capacity(names.len());
         for _ in names {
             fresh.push(random::<8>()?);
@@ -292,7 +374,7 @@ impl ByteTier for RedisTier {
             let mut run = redis::cmd(by);
             run.arg(script).arg(names.len());
             for name in names {
-                run.arg(self.keys.key(lane, name));
+                run.arg(self.0.keys.key(lane, name));
             }
             run.arg(millis(keep));
             for value in &fresh {
@@ -302,10 +384,10 @@ impl ByteTier for RedisTier {
             request.add_command(run);
             request
         };
-        let link = self.link(lane, until).await?;
-        let (mut values, _) = self.call(&link, &command(&self.make.hash, "EVALSHA"), until).await?;
+        let link = self.0.link(lane, until).await?;
+        let (mut values, _) = self.0.call(&link, &command(&self.0.make.hash, "EVALSHA"), until).await?;
         if values.first().is_some_and(fault::is_unknown_script) {
-            (values, _) = self.call(&link, &command(self.make.text, "EVAL"), until).await?;
+            (values, _) = self.0.call(&link, &command(self.0.make.text, "EVAL"), until).await?;
         }
         let made = fault::checked(values.into_iter().next().ok_or_else(fault::unreadable)?)?;
         match made {
@@ -317,10 +399,10 @@ impl ByteTier for RedisTier {
     }
 
     async fn write(&self, writes: &[TierWrite<'_>]) -> Vec<Result<Written>> {
-        let until = self.until();
+        let until = self.0.until();
         let mut answers = Vec::with_capacity(writes.len());
-        let lanes = writes.iter().map(|write| (self.keys.lane(&write.entry), write.bytes.len()));
-        let mut groups = self.spread(lanes, &mut answers, until).await;
+        let lanes = writes.iter().map(|write| (self.0.keys.lane(&write.entry), write.bytes.len()));
+        let mut groups = self.0.spread(lanes, &mut answers, until).await;
         for (number, write) in writes.iter().enumerate() {
             if write.bytes.len() > MAX_ENTRY {
                 put(&mut answers, number, Ok(Written::TooLarge));
@@ -330,7 +412,7 @@ impl ByteTier for RedisTier {
             }
         }
         groups.retain(|group| !group.numbers.is_empty());
-        let written = join_all(groups.iter().map(|group| self.write_some(group, writes, until))).await;
+        let written = join_all(groups.iter().map(|group| self.0.write_some(group, writes, until))).await;
         gather(&groups, written, &mut answers);
         answers
     }
@@ -339,27 +421,27 @@ impl ByteTier for RedisTier {
         if names.is_empty() {
             return Ok(());
         }
-        let until = self.until();
+        let until = self.0.until();
         let mut request = Pipeline::new();
         for some in names.chunks(BATCH) {
             let mut remove = redis::cmd("UNLINK");
             for name in some {
-                remove.arg(self.keys.key(lane, name));
+                remove.arg(self.0.keys.key(lane, name));
             }
             request.add_command(remove);
         }
-        let link = self.link(lane, until).await?;
-        let (values, _) = self.call(&link, &request, until).await?;
+        let link = self.0.link(lane, until).await?;
+        let (values, _) = self.0.call(&link, &request, until).await?;
         values.into_iter().try_for_each(|value| fault::checked(value).map(drop))
     }
 
     async fn probe(&self) -> Result<()> {
-        let until = self.until();
+        let until = self.0.until();
         let mut asked: Vec<Link> = Vec::new();
         for lane in 0..self.lanes() {
-            let link = self.link(lane, until).await?;
+            let link = self.0.link(lane, until).await?;
             if !asked.iter().any(|other| other.is(&link)) {
-                self.try_out(lane, &link).await?;
+                self.0.try_out(lane, &link).await?;
                 asked.push(link);
             }
         }
@@ -406,18 +488,22 @@ fn time(value: Value) -> Result<TierTime> {
     }
 }
 
-/// Reads the reply to MGET.
-fn read(value: Value, generations: usize, now: TierTime, incarnation: u64) -> Result<TierRead> {
-    let Value::Array(values) = fault::checked(value)? else { return Err(fault::unreadable()) };
-    if values.len() != generations + 1 {
-        return Err(fault::unreadable());
-    }
-    let mut values = values.into_iter();
-    let entry = match values.next() {
-        Some(Value::BulkString(bytes)) => Some(bytes),
+/// Takes an answer out of the reply to MGET.
+fn read(
+    values: &mut impl Iterator<Item = Value>,
+    ask: &TierAsk<'_>,
+    now: TierTime,
+    incarnation: u64,
+) -> Result<TierRead> {
+    let entry = match values.next().ok_or_else(fault::unreadable)? {
+        Value::BulkString(bytes) => Some(bytes),
         _ => None,
     };
-    let generations = values.map(|value| generation(&value)).collect();
+    let generations: Vec<_> =
+        values.by_ref().take(ask.generations.len()).map(|value| generation(&value)).collect();
+    if generations.len() != ask.generations.len() {
+        return Err(fault::unreadable());
+    }
     Ok(TierRead { entry, generations, now, left: None, incarnation })
 }
 

@@ -524,6 +524,26 @@ fn outside_of_a_runtime_and_after_it_has_ended() {
             until("another runtime can ask it", || async { read(&tier, name(1, 1), &[]).await.is_ok() })
                 .await;
         });
+        // Many ask at once, on a runtime that ends before any of them has an answer.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            until("it can be asked here", || async { read(&tier, name(1, 1), &[]).await.is_ok() }).await;
+            let many: Vec<_> = (0..50).map(|_| Box::pin(read(&tier, name(1, 1), &[]))).collect();
+            tokio::select! {
+                biased;
+                _ = futures_util::future::join_all(many) => panic!("answered at once"),
+                () = std::future::ready(()) => {}
+            }
+        });
+        drop(runtime);
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let many = || (0..50).map(|_| Box::pin(read(&tier, name(1, 1), &[]))).collect::<Vec<_>>();
+            until("many can ask at once", || async {
+                futures_util::future::join_all(many()).await.iter().all(Result::is_ok)
+            })
+            .await;
+        });
     }
 }
 

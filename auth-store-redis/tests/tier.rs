@@ -223,3 +223,56 @@ async fn a_cluster_keeps_the_contract() {
     let sizes: Vec<_> = cluster.masters().iter().map(|node| node.command(&["DBSIZE"]).int()).collect();
     assert!(sizes.iter().all(|size| *size > 10), "spread: {sizes:?}");
 }
+
+/// Entries that differ in everything are read by many at once, of whom some go away meanwhile.
+async fn check_many(tier: RedisTier) {
+    let tier = Arc::new(tier);
+    let now = read(&tier, name(1, 1), &[]).await.unwrap().now;
+    let mut readers = Vec::new();
+    for n in 0..128_u8 {
+        let (entry, lane) = (name(n, 1), tier.lane(&name(n, 1)));
+        let names: Vec<_> = (0..u32::from(n % 4)).map(|other| name(n, 10 + other)).collect();
+        let made = tier.make(lane, &names, Duration::from_secs(60)).await.unwrap();
+        let under: Vec<_> = names.iter().copied().zip(made.iter().copied()).collect();
+        if n % 5 != 0 {
+            write(&tier, entry, &[n; 40], later(now, 60_000), &under).await.unwrap();
+        }
+        let tier = Arc::clone(&tier);
+        readers.push(tokio::spawn(async move {
+            let made: Vec<_> = made.into_iter().map(Some).collect();
+            for round in 0..100_u8 {
+                let asking = read(&tier, entry, &names);
+                if (round ^ n) % 3 == 0 {
+                    // Asks, and does not wait for the answer.
+                    tokio::select! {
+                        biased;
+                        _ = asking => {}
+                        () = std::future::ready(()) => {}
+                    }
+                    continue;
+                }
+                let found = asking.await.unwrap();
+                assert_eq!(found.entry, (n % 5 != 0).then(|| vec![n; 40]));
+                assert_eq!(found.generations, made);
+            }
+        }));
+    }
+    for reader in readers {
+        reader.await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_who_read_at_once_share_requests_and_get_each_their_own() {
+    if skipped("redis") {
+        return;
+    }
+    let redis = Redis::start(&RedisOptions::default());
+    check_many(tier(&redis.url())).await;
+    let stats = redis.command(&["INFO", "commandstats"]).text();
+    let line = stats.lines().find(|line| line.starts_with("cmdstat_time:")).unwrap();
+    let requests: u32 = line.split(['=', ',']).nth(1).unwrap().parse().unwrap();
+    println!("{requests} requests for 12,800 reads");
+    assert!(requests < 12_800 / 4, "{requests}");
+    check_many(tier(&RedisCluster::start(3).url())).await;
+}
