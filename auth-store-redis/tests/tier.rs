@@ -12,7 +12,7 @@ use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
-use auth_core::{ByteTier, Generation, TierAsk, TierWrite, WireName, Written};
+use auth_core::{ByteTier, ErrorKind, Generation, TierAsk, TierWrite, WireName, Written};
 use auth_store_redis::{RedisConfig, RedisTier};
 use auth_testkit::servers::{
     Certs, ClientCerts, Redis, RedisCluster, RedisOptions, RedisSentinel, RedisTls, Reply, skipped,
@@ -222,6 +222,48 @@ async fn a_cluster_keeps_the_contract() {
     check(&tier, &servers).await;
     let sizes: Vec<_> = cluster.masters().iter().map(|node| node.command(&["DBSIZE"]).int()).collect();
     assert!(sizes.iter().all(|size| *size > 10), "spread: {sizes:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_over_tls_and_for_a_user_who_may_little_keeps_the_contract() {
+    if skipped("redis") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let certs = Arc::new(Certs::make(folder.path()));
+    let tls = RedisTls { certs: Arc::clone(&certs), clients: ClientCerts::Optional, wrong_name: false };
+    let user = format!(
+        "gatepost on >tiger resetkeys ~{PREFIX}* resetchannels -@all {COMMANDS} +cluster|info +cluster|slots"
+    );
+    let options = RedisOptions { tls: Some(tls), users: vec![user], ..RedisOptions::default() };
+    let cluster = RedisCluster::start_with(3, 0, &options);
+    let (_, hosts) = cluster.url().split_once("://").map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+    let mut config = config(&format!("rediss-cluster://gatepost:tiger@{hosts}"));
+    config.tls.ca = Some(fs::read(certs.ca()).unwrap());
+    let asks: Vec<_> =
+        cluster.masters().iter().map(|node| move |words: &[&str]| node.command(words)).collect();
+    let servers: Vec<&Asks<'_>> = asks.iter().map(|ask| ask as _).collect();
+    check(&RedisTier::new(&config).unwrap(), &servers).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sentinels_with_a_password_are_asked_with_that_of_the_servers() {
+    if skipped("redis") {
+        return;
+    }
+    let set = RedisSentinel::start();
+    let user = ["ACL", "SETUSER", "gatepost", "on", ">tiger", "~*", "&*", "+@all"];
+    set.master().command(&user);
+    for sentinel in set.sentinels() {
+        sentinel.command(&user);
+        sentinel.command(&["ACL", "SETUSER", "default", "off"]);
+    }
+    let url = set.url();
+    assert!(read(&tier(&url), name(1, 1), &[]).await.is_err());
+    let tier = tier(&url.replace("redis-sentinel://", "redis-sentinel://gatepost:tiger@"));
+    read(&tier, name(1, 1), &[]).await.unwrap();
+    let wrong = rig::tier(&url.replace("redis-sentinel://", "redis-sentinel://gatepost:lion@"));
+    assert_eq!(read(&wrong, name(1, 1), &[]).await.unwrap_err().kind(), ErrorKind::Misconfigured);
 }
 
 /// Entries that differ in everything are read by many at once, of whom some go away meanwhile.
