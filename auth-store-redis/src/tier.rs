@@ -303,7 +303,7 @@ impl Core {
     }
 
     /// Asks a server everything that a tier needs of it, of a name that nobody has. Leaves nothing behind.
-    async fn try_out(&self, lane: usize, link: &Link) -> Result<()> {
+    async fn try_out(&self, lane: usize, link: &Link, until: Instant) -> Result<()> {
         let key = self.keys.key(lane, &WireName::new(random()?));
         let other = self.keys.key(lane, &WireName::new(random()?));
         let mut request = Pipeline::new();
@@ -321,7 +321,7 @@ impl Core {
             .arg(0)
             .arg(1)
             .arg("none");
-        let (values, _) = self.call(link, &request, self.until()).await?;
+        let (values, _) = self.call(link, &request, until).await?;
         values.into_iter().try_for_each(|value| fault::checked(value).map(drop))
     }
 }
@@ -437,15 +437,15 @@ impl ByteTier for RedisTier {
 
     async fn probe(&self) -> Result<()> {
         let until = self.0.until();
-        let mut asked: Vec<Link> = Vec::new();
+        let mut servers: Vec<(usize, Link)> = Vec::new();
         for lane in 0..self.lanes() {
             let link = self.0.link(lane, until).await?;
-            if !asked.iter().any(|other| other.is(&link)) {
-                self.0.try_out(lane, &link).await?;
-                asked.push(link);
+            if !servers.iter().any(|(_, other)| other.is(&link)) {
+                servers.push((lane, link));
             }
         }
-        Ok(())
+        let asked = servers.iter().map(|(lane, link)| self.0.try_out(*lane, link, until));
+        join_all(asked).await.into_iter().collect()
     }
 }
 
