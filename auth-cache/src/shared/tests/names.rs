@@ -194,6 +194,30 @@ fn what_differs_in_one_part_has_another_name() {
     assert!(count > 100, "{count}");
 }
 
+#[test]
+fn every_part_of_a_long_name_counts() {
+    let (names, source, calvin) = (names(), source("app"), who("calvin", Id::from(1)));
+    let name = |parts: &[String], mode: &str| {
+        let object = ObjectRef::new("doc", parts.iter().map(|part| Id::text(part))).unwrap();
+        let entry =
+            names.entry(&source, &Key::Access(calvin.clone(), object.clone(), Some(mode.into())).ask());
+        [entry, names.generation(&Of::Object { realm: calvin.realm(), object: &object })]
+    };
+    // Around what is gathered before it is hashed, once and several times.
+    for length in (1..255).step_by(7).chain(120..200) {
+        let parts = vec!["x".repeat(length); 4];
+        let [entry, generation] = name(&parts, "read");
+        for at in 0..parts.len() {
+            let mut other = parts.clone();
+            other[at].replace_range(length - 1.., "y");
+            let [other_entry, other_generation] = name(&other, "read");
+            assert_ne!(entry, other_entry, "part {at} of {length}");
+            assert_ne!(generation, other_generation, "part {at} of {length}");
+        }
+        assert_ne!(entry, name(&parts, "write")[0], "what follows {length}");
+    }
+}
+
 /// While processes of two versions run, an invalidation by one reaches what the other keeps only if both make one name
 /// of it. Who must change that says so where it is released: entries of the one are stale to the other until they end.
 #[test]
@@ -273,6 +297,7 @@ fn a_ring_that_is_not_in_order_is_refused_without_a_word_of_its_secrets() {
     refused("p", vec![]);
     refused("p", (0..9).map(|n| key(&n.to_string())).collect());
     refused("p", vec![key("a"), key("b"), key("a")]);
+    refused("p", vec![key("a"), ("a".into(), CANARY.repeat(5).into())]);
     refused("p", vec![key("")]);
     refused("p", vec![key(&"a".repeat(33))]);
     for id in ["a b", "a.", "\u{e9}", "a\0", &CANARY.repeat(4), &format!("{CANARY}/")] {

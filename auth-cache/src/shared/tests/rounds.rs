@@ -119,8 +119,10 @@ fn what_is_too_long_is_neither_written_nor_read() {
     let asked = Key::Groups(who("calvin", Id::from(1)));
     assert_eq!(decode(&asked.ask(), &source("app"), &bytes), Ok(groups(most)));
     assert_eq!(encode(&groups(most + 1)).unwrap_err().kind(), ErrorKind::Invalid);
-    let mut longer = bytes.to_vec();
-    longer.push(0);
+    // The same with one byte more, as it would be written.
+    let length = u32::try_from(most + 1).unwrap().to_le_bytes();
+    let longer = [&[1, 3, 1, 252][..], &length, &vec![b'x'; most + 1]].concat();
+    assert_eq!(longer[..4], bytes[..4], "it is written alike");
     assert_eq!(decode(&asked.ask(), &source("app"), &longer), Err(Undecodable::Malformed));
     // As many groups as fit, each of which costs bincode's limit more than it is long.
     let many: Vec<String> = (0..150_000).map(|n| format!("{n:05x}")).collect();
