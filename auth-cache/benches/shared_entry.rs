@@ -48,7 +48,7 @@ fn main() {
     }
     let generations = [
         ("generation all", Subject::All),
-        ("generation realm", Subject::Realm(&realm)),
+        ("generation groups", Subject::Groups(&realm)),
         ("generation login", Subject::Login(&login)),
         ("generation id", Subject::Id { realm: &realm, source: "app", id: who.id() }),
         ("generation object", Subject::Object { realm: &realm, object: &object }),

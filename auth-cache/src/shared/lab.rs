@@ -38,8 +38,8 @@ impl Lab {
             Subject::Id { realm, source, id } => Of::Id { realm, source, id },
             Subject::Object { realm, object } => Of::Object { realm, object },
             Subject::Groups(realm) => Of::Groups(realm),
-            Subject::Realm(realm) => Of::Realm(realm),
-            Subject::All => Of::All,
+            // A realm has none of its own.
+            Subject::Realm(_) | Subject::All => Of::All,
         })
     }
 
