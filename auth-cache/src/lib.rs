@@ -9,6 +9,8 @@ mod flight;
 mod gate;
 mod key;
 mod loader;
+#[cfg(feature = "memcached")]
+mod memcached;
 mod owners;
 mod settings;
 mod shared;
@@ -22,6 +24,8 @@ pub use entry::{Answer, Entry};
 pub use fenced::Fenced;
 pub use gate::{Backoff, Gate, Limits};
 pub use key::{Ask, Key};
+#[cfg(feature = "memcached")]
+pub use memcached::{MemcachedConfig, MemcachedTier, MemcachedTransport};
 pub use owners::OwnerTable;
 pub use settings::{Lifetimes, Settings, Ttls};
 #[cfg(feature = "_lab")]
