@@ -242,7 +242,7 @@ async fn of_three_servers_a_lost_one_fails_its_own_lane_and_nothing_is_moved() {
 }
 
 #[tokio::test]
-async fn no_more_calls_wait_than_are_allowed_and_those_who_left_count_until_they_are_answered() {
+async fn no_more_calls_wait_than_are_allowed() {
     if skipped("memcached") {
         return;
     }
