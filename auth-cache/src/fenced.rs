@@ -1,12 +1,16 @@
 //! `Fenced`: writes that void what caches remember.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use auth_core::{
     Change, Ctx, Directory, Fence, Login, Lookup, NewUser, ObjectRef, Owners, Principal, RealmId, Result,
     SourceInfo, StateChange, StoredHash, Subject, UserEntry,
 };
+
+/// How long a write waits for what it has voided to be known everywhere.
+const CARRYING: Duration = Duration::from_millis(500);
 
 /// One thing to void.
 #[derive(Debug, Clone)]
@@ -30,7 +34,11 @@ impl Bump {
     fn run(&self, fence: &Fence) {
         fence.invalidate(&match self {
             Self::Login(login) => Subject::Login(login),
-            Self::Id(who) => Subject::Id { realm: who.realm(), source: who.source(), id: who.id() },
+            // Its login goes with it, and says enough elsewhere: there an id voids every account of the realm.
+            Self::Id(who) => {
+                let (realm, source) = (who.realm(), who.source());
+                return fence.invalidate_here(&Subject::Id { realm, source, id: who.id() });
+            }
             Self::Object(realm, object) => Subject::Object { realm, object },
             Self::Realm(realm) => Subject::Realm(realm),
             Self::All => Subject::All,
@@ -137,6 +145,13 @@ impl Fenced {
         Voiding::new(&self.fence, bumps)
     }
 
+    /// Waits until the shared cache and the other processes know what was voided: for half a second at most, since the
+    /// write is done and the rest is tried again.
+    async fn carried<T: Send>(&self, done: T) -> T {
+        let _reached = self.fence.settle(CARRYING).await;
+        done
+    }
+
     fn forgetting(&self, login: &Login) -> Forgetting<'_> {
         let (logins, realms) = self.everywhere(login);
         Forgetting { owners: self.owners.as_ref(), logins, realms }
@@ -151,9 +166,12 @@ impl Directory for Fenced {
     }
 
     async fn add_user(&self, ctx: &Ctx, user: &NewUser) -> Result<Change> {
-        let _voiding = self.voiding(Some(&user.login), None);
-        let _forgetting = self.forgetting(&user.login);
-        self.inner.add_user(ctx, user).await
+        let done = {
+            let _voiding = self.voiding(Some(&user.login), None);
+            let _forgetting = self.forgetting(&user.login);
+            self.inner.add_user(ctx, user).await
+        };
+        self.carried(done).await
     }
 
     async fn users(
@@ -171,29 +189,44 @@ impl Directory for Fenced {
     }
 
     async fn set_hash(&self, ctx: &Ctx, login: &Login, hash: &StoredHash) -> Result<Change> {
-        let _voiding = self.voiding(Some(login), None);
-        self.inner.set_hash(ctx, login, hash).await
+        let done = {
+            let _voiding = self.voiding(Some(login), None);
+            self.inner.set_hash(ctx, login, hash).await
+        };
+        self.carried(done).await
     }
 
     async fn set_state(&self, ctx: &Ctx, login: &Login, change: &StateChange) -> Result<Change> {
-        let _voiding = self.voiding(Some(login), None);
-        self.inner.set_state(ctx, login, change).await
+        let done = {
+            let _voiding = self.voiding(Some(login), None);
+            self.inner.set_state(ctx, login, change).await
+        };
+        self.carried(done).await
     }
 
     async fn delete_user(&self, ctx: &Ctx, login: &Login) -> Result<Change> {
-        let _voiding = self.voiding(Some(login), None);
-        let _forgetting = self.forgetting(login);
-        self.inner.delete_user(ctx, login).await
+        let done = {
+            let _voiding = self.voiding(Some(login), None);
+            let _forgetting = self.forgetting(login);
+            self.inner.delete_user(ctx, login).await
+        };
+        self.carried(done).await
     }
 
     async fn join(&self, ctx: &Ctx, login: &Login, group: &str) -> Result<Change> {
-        let _voiding = self.voiding(Some(login), None);
-        self.inner.join(ctx, login, group).await
+        let done = {
+            let _voiding = self.voiding(Some(login), None);
+            self.inner.join(ctx, login, group).await
+        };
+        self.carried(done).await
     }
 
     async fn leave(&self, ctx: &Ctx, login: &Login, group: &str) -> Result<Change> {
-        let _voiding = self.voiding(Some(login), None);
-        self.inner.leave(ctx, login, group).await
+        let done = {
+            let _voiding = self.voiding(Some(login), None);
+            self.inner.leave(ctx, login, group).await
+        };
+        self.carried(done).await
     }
 
     async fn groups(&self, ctx: &Ctx) -> Result<Vec<String>> {
@@ -205,22 +238,34 @@ impl Directory for Fenced {
     }
 
     async fn add_object(&self, ctx: &Ctx, object: &ObjectRef) -> Result<Change> {
-        let _voiding = self.voiding(None, Some(object));
-        self.inner.add_object(ctx, object).await
+        let done = {
+            let _voiding = self.voiding(None, Some(object));
+            self.inner.add_object(ctx, object).await
+        };
+        self.carried(done).await
     }
 
     async fn delete_object(&self, ctx: &Ctx, object: &ObjectRef) -> Result<Change> {
-        let _voiding = self.voiding(None, Some(object));
-        self.inner.delete_object(ctx, object).await
+        let done = {
+            let _voiding = self.voiding(None, Some(object));
+            self.inner.delete_object(ctx, object).await
+        };
+        self.carried(done).await
     }
 
     async fn grant(&self, ctx: &Ctx, login: &Login, object: &ObjectRef, mode: &str) -> Result<Change> {
-        let _voiding = self.voiding(Some(login), Some(object));
-        self.inner.grant(ctx, login, object, mode).await
+        let done = {
+            let _voiding = self.voiding(Some(login), Some(object));
+            self.inner.grant(ctx, login, object, mode).await
+        };
+        self.carried(done).await
     }
 
     async fn revoke(&self, ctx: &Ctx, login: &Login, object: &ObjectRef, mode: &str) -> Result<Change> {
-        let _voiding = self.voiding(Some(login), Some(object));
-        self.inner.revoke(ctx, login, object, mode).await
+        let done = {
+            let _voiding = self.voiding(Some(login), Some(object));
+            self.inner.revoke(ctx, login, object, mode).await
+        };
+        self.carried(done).await
     }
 }

@@ -219,6 +219,9 @@ pub struct Settings {
     pub shared: Option<Arc<SharedCache>>,
     /// What other processes tell of invalidations. While that is deaf, nothing is kept in the tables.
     pub hearing: Option<Arc<Hearing>>,
+    /// How long the tables of this process keep an answer at most, from when its source was asked, where others may
+    /// have invalidated it unheard. Nothing: as long as it lives.
+    pub local_ttl: Option<Duration>,
 }
 
 impl Settings {
@@ -239,6 +242,7 @@ impl Settings {
             seed: None,
             shared: None,
             hearing: None,
+            local_ttl: None,
         }
     }
 
@@ -322,6 +326,13 @@ impl Settings {
     #[must_use]
     pub fn with_hearing(mut self, hearing: Arc<Hearing>) -> Self {
         self.hearing = Some(hearing);
+        self
+    }
+
+    /// Sets how long the tables of this process keep an answer at most. What is shared lives on.
+    #[must_use]
+    pub fn with_local_ttl(mut self, most: Duration) -> Self {
+        self.local_ttl = Some(most);
         self
     }
 

@@ -118,6 +118,8 @@ pub(crate) struct Shelf {
     dice: Dice,
     // While it is deaf nothing is kept; what was kept is void then.
     hearing: Option<Arc<Hearing>>,
+    // In milliseconds: how long an entry is kept here at most.
+    local_most: u32,
 }
 
 impl Shelf {
@@ -134,6 +136,7 @@ impl Shelf {
             counters: Counters::default(),
             dice: Dice::seeded(settings.seed),
             hearing: settings.hearing.clone(),
+            local_most: settings.local_ttl.map_or(Entry::NO_END, end_ms),
         }
     }
 
@@ -240,9 +243,9 @@ impl Shelf {
             return Err(Missed::Expired);
         }
         let due = life - (life >> 16) * u64::from(entry.ahead);
-        // One with an end of its own is judged each time: a token's is by the time of day.
-        if age < due && entry.end_ms == Entry::NO_END {
-            entry.checked.note(counts, due);
+        // A token is judged each time: its end is by the time of day.
+        if age < due && !matches!(entry.answer, Answer::Token(_)) {
+            entry.checked.note(counts, due.min(end_nanos(entry)));
         }
         if !freshness.accepts(Duration::from_nanos(age)) {
             return Err(Missed::Nothing);
@@ -288,7 +291,7 @@ impl Shelf {
 
     /// Reports whether an entry of this age is past an end of its own.
     fn has_ended(&self, entry: &Entry, age: u64) -> bool {
-        if entry.end_ms != Entry::NO_END && age >= u64::from(entry.end_ms) * 1_000_000 {
+        if age >= end_nanos(entry) {
             return true;
         }
         // Only tokens look at the time of day.
@@ -315,7 +318,7 @@ impl Shelf {
             let parts = ttl.saturating_sub(life).div_ceil((ttl / 2550).max(1));
             match u8::try_from(parts) {
                 Ok(jitter) => entry.jitter = jitter,
-                Err(_) => entry.end_ms = u32::try_from(life / 1_000_000).unwrap_or(Entry::NO_END),
+                Err(_) => entry.end_ms = end_ms(found.life),
             }
             entry
         });
@@ -357,9 +360,10 @@ impl Shelf {
             home.remove(&ask);
             return None;
         }
-        let entry = entry(answer.clone(), stamp);
+        let mut entry = entry(answer.clone(), stamp);
         let life = Duration::from_nanos(self.lifetimes.nanos_of_entry(&entry));
         if self.keeps() {
+            entry.end_ms = entry.end_ms.min(self.local_most);
             home.put(key, entry);
         }
         Some(life)
@@ -389,8 +393,7 @@ impl Shelf {
         if self.has_newer(&key.ask(), at) {
             return;
         }
-        // An end further off than the field can say is taken for the furthest that it can.
-        let end_ms = u32::try_from(most.as_millis()).unwrap_or(u32::MAX).min(Entry::NO_END - 1);
+        let end_ms = end_ms(most).min(self.local_most);
         if end_ms == 0 || self.lifetimes.of(&answer).is_zero() {
             self.positive.remove(&key.ask());
         } else if self.keeps() {
@@ -471,6 +474,19 @@ impl Shelf {
             _ => whose.login(),
         };
         Some(self.fence.plus_id(self.fence.login(login), whose))
+    }
+}
+
+/// The field of an end: one further off than it can say is taken for the furthest that it can.
+fn end_ms(most: Duration) -> u32 {
+    u32::try_from(most.as_millis()).unwrap_or(u32::MAX).min(Entry::NO_END - 1)
+}
+
+/// At which age an entry ends whatever the settings say.
+fn end_nanos(entry: &Entry) -> u64 {
+    match entry.end_ms {
+        Entry::NO_END => u64::MAX,
+        end_ms => u64::from(end_ms) * 1_000_000,
     }
 }
 

@@ -154,8 +154,10 @@ pub enum Build {
     Off,
     /// A table in this process.
     Table(fn(Bound) -> Arc<dyn Table>),
-    /// The name is known, the kind is not built in yet.
-    NotYet,
+    /// A cache that processes share, on servers. They keep nothing themselves: [`NoTable`].
+    Shared,
+    /// The same, and a table in each process before it.
+    Tiered,
 }
 
 /// A kind of cache.
@@ -171,12 +173,12 @@ pub struct Kind {
 }
 
 impl Kind {
-    /// Returns what makes its tables, if it has any here.
+    /// Returns what makes its tables, if it is one of tables alone.
     #[must_use]
     pub fn factory(&self) -> Option<TableFactory> {
         match self.build {
             Build::Table(make) => Some(Arc::new(make)),
-            Build::Off | Build::NotYet => None,
+            Build::Off | Build::Shared | Build::Tiered => None,
         }
     }
 }
@@ -199,9 +201,9 @@ const KINDS: [Kind; 11] = [
     table("rr", |bound| Arc::new(OrderTable::new(bound, Order::Random))),
     table("mru", |bound| Arc::new(OrderTable::new(bound, Order::Last))),
     Kind { bounded: false, ..table("dict", |bound| Arc::new(OrderTable::new(bound, Order::Nobody))) },
-    other("redis", Build::NotYet),
-    other("memcached", Build::NotYet),
-    other("tiered", Build::NotYet),
+    other("redis", Build::Shared),
+    other("memcached", Build::Shared),
+    other("tiered", Build::Tiered),
 ];
 
 /// Returns every kind of cache that configuration may name, built in or not.
@@ -210,7 +212,7 @@ const KINDS: [Kind; 11] = [
 /// use auth_cache::{Build, kinds};
 /// let ttl = kinds().iter().find(|kind| kind.name == "ttl").and_then(|kind| kind.factory());
 /// assert!(ttl.is_some());
-/// assert!(kinds().iter().any(|kind| kind.name == "redis" && matches!(kind.build, Build::NotYet)));
+/// assert!(kinds().iter().any(|kind| kind.name == "redis" && matches!(kind.build, Build::Shared)));
 /// ```
 #[must_use]
 pub fn kinds() -> &'static [Kind] {

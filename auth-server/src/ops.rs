@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime};
 use auth_cache::{AgeHistogram, Bound, Fenced};
 use auth_core::{
     Access, CacheUse, Change, Ctx, Directory, Error, ErrorKind, Id, Lock, Login, Lookup, Member, NewUser,
-    ObjectRef, Password, Principal, Realm, Record, Reject, Result, StateChange, Step, StoredHash, Subject,
-    UserEntry, Verdict,
+    ObjectRef, Password, Principal, Reached, Realm, Record, Reject, Result, StateChange, Step, StoredHash,
+    Subject, UserEntry, Verdict,
 };
 use auth_password::{HashedStats, Scheme};
 use auth_stack::Stack;
@@ -22,6 +22,7 @@ use crate::figures::{self, micros, millis};
 pub(crate) async fn run(stack: &Stack, command: Command) -> Reply {
     // Who names no realm means the one that hosts mean that are not listed.
     let name = |realm: Option<String>| realm.unwrap_or_else(|| stack.config().server.realm.clone());
+    let changes = command.changes();
     let done = match command {
         Command::CheckPassword { realm, login, password, explain } => {
             check_password(stack, &name(realm), &login, &password, explain).await
@@ -65,7 +66,21 @@ pub(crate) async fn run(stack: &Stack, command: Command) -> Reply {
         }
         Command::Sources { probe } => Ok(sources(stack, probe).await),
     };
-    done.unwrap_or_else(|error| Reply::failed(&error))
+    let reply = done.unwrap_or_else(|error| Reply::failed(&error));
+    if changes { carried(stack, reply).await } else { reply }
+}
+
+/// Says so where what a change has voided is not known everywhere yet. A write is done nevertheless; where voiding was
+/// all that was asked for, it is not.
+async fn carried(stack: &Stack, mut reply: Reply) -> Reply {
+    let Reached::Partial { shared, bus } = stack.settle().await else { return reply };
+    for row in reply.rows.iter_mut().filter_map(Value::as_object_mut) {
+        row.insert("reached".into(), json!({ "here": true, "shared_cache": shared, "bus": bus }));
+        if row.contains_key("flushed") || row.contains_key("expired") {
+            reply.exit = 3;
+        }
+    }
+    reply
 }
 
 fn realm<'a>(stack: &'a Stack, name: &str) -> Result<&'a Arc<Realm>> {

@@ -20,6 +20,7 @@ use crate::data;
 use crate::load::Loaded;
 use crate::probe::{Prober, Source};
 use crate::settings;
+use crate::shared::{self, Making, Plan};
 use crate::source::{self, Opening, SourceKind};
 use crate::stack::Stack;
 
@@ -150,9 +151,7 @@ impl Builder {
     /// whether it keeps to its bound. A name that is known already fails [`build`](Self::build).
     #[must_use]
     pub fn register_cache(mut self, name: &str, table: TableFactory) -> Self {
-        let built_in = auth_cache::kinds()
-            .iter()
-            .any(|known| known.name == name && !matches!(known.build, Build::NotYet));
+        let built_in = auth_cache::kinds().iter().any(|known| known.name == name);
         if self.caches.insert(name.to_owned(), table).is_some() || built_in {
             self.taken.get_or_insert_with(|| name.to_owned());
         }
@@ -250,7 +249,7 @@ impl Builder {
         let policy = settings::policy(&config.password, origins)?;
         let quality = Quality { hook: self.quality.clone(), ..settings::quality(&config.password, origins)? };
         let mut warnings = Vec::new();
-        let cache = self.cache(&config, &loaded, &mut warnings)?;
+        let (mut cache, plan) = self.cache(&config, &loaded, &mut warnings)?.unzip();
         let ids = config.realm.iter().map(|(name, realm)| {
             RealmId::new(name, realm.login.0)
                 .map_err(|error| origins.wrong(&["realm", name], error.message()))
@@ -260,13 +259,22 @@ impl Builder {
         let lifetimes = cache.as_ref().map(|settings| Arc::clone(&settings.lifetimes));
         let bounded = cache.as_ref().is_none_or(|settings| is_bounded(&settings.factory));
         let clock = Arc::clone(&self.clock);
+        let fence = Arc::new(Fence::new());
+        let beyond = match (&plan, &mut cache) {
+            (Some(plan), Some(cache)) => {
+                let making =
+                    Making { config: &config, loaded: &loaded, folder: &data, fence: &fence, clock: &clock };
+                plan.make(&making, cache, &mut warnings)?
+            }
+            _ => None,
+        };
         let hasher = Hasher::new(settings::hasher(&config.password), policy, Arc::clone(&clock))?;
         let mut assembly = Assembly {
             cache,
             memo: config.password.memo,
             limit: config.server.limit.0,
             hasher: Arc::new(hasher),
-            fence: Arc::new(Fence::new()),
+            fence,
             owners: Arc::new(OwnerTable::new(OWNERS, Arc::clone(&clock))),
             audit: Arc::new(LogAudit::default()),
             clock,
@@ -317,6 +325,7 @@ impl Builder {
             hashed,
             directories,
             fence,
+            beyond,
             owners,
             hasher,
             quality,
@@ -339,36 +348,30 @@ impl Builder {
         config: &Config,
         loaded: &Loaded,
         warnings: &mut Vec<String>,
-    ) -> Result<Option<Settings>> {
+    ) -> Result<Option<(Settings, Plan)>> {
         let kind = config.cache.kind.as_str();
         let path = ["cache", "kind"];
         let built_in = auth_cache::kinds();
+        let build = built_in.iter().find(|known| known.name == kind).map(|known| known.build);
+        if matches!(build, Some(Build::Off)) {
+            without_cache(config, loaded, warnings)?;
+            return Ok(None);
+        }
+        let (plan, shared) = shared::plan(build, &config.cache, loaded, warnings)?;
         let factory = if let Some(factory) = self.caches.get(kind) {
             Arc::clone(factory)
         } else {
-            match built_in.iter().find(|known| known.name == kind).map(|known| known.build) {
-                Some(Build::Table(make)) => Arc::new(make),
-                Some(Build::Off) => {
-                    without_cache(config, loaded, warnings)?;
-                    return Ok(None);
-                }
-                _ => {
-                    let ready = |known: &&auth_cache::Kind| !matches!(known.build, Build::NotYet);
-                    let known = built_in.iter().filter(ready).map(|known| known.name);
+            match (shared, build) {
+                (Some(factory), _) => factory,
+                (None, Some(Build::Table(make))) => Arc::new(make),
+                (None, _) => {
+                    let known = built_in.iter().map(|known| known.name);
                     let known = known.chain(self.caches.keys().map(String::as_str));
-                    let reserved: Vec<&str> = built_in.iter().map(|known| known.name).collect();
-                    return Err(source::unknown_kind(
-                        &loaded.origins,
-                        &path,
-                        "cache",
-                        kind,
-                        known,
-                        &reserved,
-                    ));
+                    return Err(source::unknown_kind(&loaded.origins, &path, "cache", kind, known, &[]));
                 }
             }
         };
-        if config.cache.url.is_some() {
+        if config.cache.url.is_some() && !plan.is_shared() {
             let message = format!("the cache `{kind}` is in this process and takes no url");
             return Err(loaded.origins.wrong(&["cache", "url"], &message));
         }
@@ -388,7 +391,8 @@ impl Builder {
         }
         let ttls = config.cache.ttl.0.over(Ttls::default());
         let settings = Settings::new(factory).with_bound(config.cache.bound()).with_ttls(ttls);
-        Ok(Some(settings.with_stale_if_error(stale).with_refresh_ahead(config.cache.refresh_ahead.0)))
+        let settings = settings.with_stale_if_error(stale).with_refresh_ahead(config.cache.refresh_ahead.0);
+        Ok(Some((settings, plan)))
     }
 
     async fn open(&self, assembly: &mut Assembly<'_>, name: &str, table: &Table, data: &Path) -> Result<()> {

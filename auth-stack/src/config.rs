@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use auth_cache::{Backoff, Bound, Limits, Settings, Ttls};
+use auth_cache::{Backoff, Bound, Limits, SealKind, Settings, Ttls};
 use auth_core::LoginRule;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
@@ -25,6 +25,8 @@ pub struct Config {
     pub source: BTreeMap<String, toml::Table>,
     /// The cache in front of every source.
     pub cache: CacheConfig,
+    /// Secrets of the stack itself.
+    pub secrets: SecretsConfig,
     /// The realms by name.
     pub realm: BTreeMap<String, RealmConfig>,
     /// Password hashes and rules.
@@ -35,11 +37,12 @@ pub struct Config {
 
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { data, source, cache, realm, password, server } = self;
+        let Self { data, source, cache, secrets, realm, password, server } = self;
         f.debug_struct("Config")
             .field("data", data)
             .field("source", &source.keys().collect::<Vec<_>>())
             .field("cache", cache)
+            .field("secrets", secrets)
             .field("realm", realm)
             .field("password", password)
             .field("server", server)
@@ -69,6 +72,21 @@ pub struct CacheConfig {
     /// How early what is in use is loaded again before it ends, as a multiple of the time that a load takes;
     /// 0 waits for the end.
     pub refresh_ahead: Factor,
+    /// Of a tiered cache: the kind of table in this process. `ttl` unless set.
+    pub local: Option<String>,
+    /// How long this process keeps an answer at most. Without a bus 10 s unless set, with one as long as it lives.
+    pub local_ttl: Option<Span>,
+    /// How processes hear of each other's invalidations: the url of a Redis, or `none`. Of a tiered cache over Redis
+    /// that same Redis unless set.
+    pub bus: Option<String>,
+    /// How shared entries are sealed: `aes-256-gcm-siv` unless set, `xchacha20-poly1305`, or `off`.
+    pub seal: Seal,
+    /// How long a question to a shared cache may take.
+    pub timeout: Span,
+    /// How long it may take to connect to one.
+    pub connect_timeout: Span,
+    /// Certificates for a shared cache and the bus.
+    pub tls: CacheTls,
 }
 
 impl CacheConfig {
@@ -89,13 +107,21 @@ impl Default for CacheConfig {
             ttl: TtlConfig::default(),
             stale_if_error: Span(Duration::ZERO),
             refresh_ahead: Factor(1.0),
+            local: None,
+            local_ttl: None,
+            bus: None,
+            seal: Seal::default(),
+            timeout: Span(Duration::from_millis(50)),
+            connect_timeout: Span(Duration::from_millis(200)),
+            tls: CacheTls::default(),
         }
     }
 }
 
 impl fmt::Debug for CacheConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { kind, url, prefix, size, ttl, stale_if_error, refresh_ahead } = self;
+        let Self { kind, url, prefix, size, ttl, stale_if_error, refresh_ahead, .. } = self;
+        let Self { local, local_ttl, bus, seal, timeout, connect_timeout, tls, .. } = self;
         f.debug_struct("CacheConfig")
             .field("kind", kind)
             .field("url", &url.as_deref().map(shown_url))
@@ -104,7 +130,101 @@ impl fmt::Debug for CacheConfig {
             .field("ttl", ttl)
             .field("stale_if_error", stale_if_error)
             .field("refresh_ahead", refresh_ahead)
+            .field("local", local)
+            .field("local_ttl", local_ttl)
+            .field("bus", &bus.as_deref().map(shown_url))
+            .field("seal", seal)
+            .field("timeout", timeout)
+            .field("connect_timeout", connect_timeout)
+            .field("tls", tls)
             .finish()
+    }
+}
+
+/// `[cache.tls]`: PEM texts, mostly as `{ file = "..." }`.
+///
+/// `Debug` shows none of it.
+#[derive(Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CacheTls {
+    /// Whom to trust; by default whom the system trusts.
+    pub ca: Option<String>,
+    /// Our certificate.
+    pub cert: Option<String>,
+    /// Its key.
+    pub key: Option<String>,
+}
+
+impl fmt::Debug for CacheTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let given = |text: &Option<String>| text.as_ref().map(|_| "(given)");
+        let Self { ca, cert, key } = self;
+        f.debug_struct("CacheTls")
+            .field("ca", &given(ca))
+            .field("cert", &given(cert))
+            .field("key", &given(key))
+            .finish()
+    }
+}
+
+/// A [`SealKind`] by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Seal(pub SealKind);
+
+impl<'de> Deserialize<'de> for Seal {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        let found = SealKind::NAMES.iter().find(|(known, _)| *known == name);
+        let known = SealKind::NAMES.map(|(name, _)| name);
+        found.map(|(_, kind)| Self(*kind)).ok_or_else(|| unknown_variant(&name, &known))
+    }
+}
+
+impl fmt::Display for Seal {
+    /// Writes it as it is configured.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = SealKind::NAMES.iter().find(|(_, kind)| *kind == self.0).map_or("", |(name, _)| name);
+        f.write_str(name)
+    }
+}
+
+/// `[secrets]`
+///
+/// `Debug` shows none of them.
+#[derive(Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SecretsConfig {
+    /// What shared entries are named and sealed with: one, or several of which the first is used and the others are
+    /// known, while one takes the place of the other.
+    pub cache_key: Option<CacheKeyConfig>,
+}
+
+impl fmt::Debug for SecretsConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SecretsConfig")
+            .field("cache_key", &self.cache_key.as_ref().map(|_| "(given)"))
+            .finish()
+    }
+}
+
+/// `secrets.cache_key`
+#[derive(Clone, Deserialize)]
+#[serde(untagged, expecting = "a secret or a list of secrets")]
+pub enum CacheKeyConfig {
+    /// One.
+    One(String),
+    /// The first is used, the others are known.
+    Many(Vec<String>),
+}
+
+impl CacheKeyConfig {
+    /// Returns them all, the one that is used first.
+    #[must_use]
+    pub fn all(&self) -> &[String] {
+        match self {
+            Self::One(key) => std::slice::from_ref(key),
+            Self::Many(keys) => keys,
+        }
     }
 }
 

@@ -13,6 +13,7 @@ mod origins;
 mod probe;
 mod secret;
 mod settings;
+mod shared;
 mod source;
 mod stack;
 
@@ -20,14 +21,15 @@ pub use audit::LogAudit;
 pub use builder::Builder;
 pub use clock::SystemClock;
 pub use config::{
-    AcceptWeak, Argon2Config, BackoffConfig, CacheConfig, Config, EachTtl, Factor, LimitsConfig, LinkKind,
-    NextName, OnConfig, PasswordConfig, PreferredScheme, RealmConfig, RoleName, Rule, ServerConfig, Size,
-    SourceCommon, Span, TtlConfig,
+    AcceptWeak, Argon2Config, BackoffConfig, CacheConfig, CacheKeyConfig, CacheTls, Config, EachTtl, Factor,
+    LimitsConfig, LinkKind, NextName, OnConfig, PasswordConfig, PreferredScheme, RealmConfig, RoleName, Rule,
+    Seal, SecretsConfig, ServerConfig, Size, SourceCommon, Span, TtlConfig,
 };
 pub use data::check as check_data_folder;
 pub use load::Loaded;
 pub use origins::Origins;
 pub use probe::SourceReport;
+pub use shared::SharedReport;
 pub use source::{AsyncOpen, Fault, Look, Opening, Passwords, Provides, SourceKind};
 pub use stack::{MemoReport, Stack};
 

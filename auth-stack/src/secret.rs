@@ -147,6 +147,8 @@ pub(crate) fn sounds_secret(path: &[String]) -> bool {
         ["cache", "ttl", ..] | ["source", _, "on", ..] => return false,
         ["source", _, ..] => path.get(2..),
         ["cache", ..] => path.get(1..),
+        // Nothing else stands there.
+        ["secrets", ..] => return true,
         _ => return false,
     };
     names.unwrap_or_default().iter().any(|name| {

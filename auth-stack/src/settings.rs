@@ -21,6 +21,8 @@ const BYTES: RangeInclusive<usize> = 64 << 10..=1 << 40;
 /// The longest that answers may stand in for a source that fails: so long may somebody be let in who was
 /// dismissed meanwhile. Whoever mends a longer outage wants to decide that anew.
 const LONGEST_STALE: Duration = Duration::from_secs(3600);
+/// How long a shared cache may be waited for: a store stands behind it, which is to be asked while there is time.
+const SHARED_LIMIT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(5);
 /// The most times of a load that a refresh may be early; half of an answer's life is the limit in any case.
 const EARLIEST_REFRESH: f64 = 100.0;
 /// The longest that a source may be left alone: so long it is not seen to be back.
@@ -72,6 +74,17 @@ fn cache(config: &CacheConfig, origins: &Origins) -> Result<()> {
     if config.stale_if_error.0 > LONGEST_STALE {
         let message = "an answer may be stale for an hour at most: so long a dismissed user may be let in";
         return Err(origins.wrong(&["cache", "stale_if_error"], message));
+    }
+    for (key, Span(limit)) in [("timeout", config.timeout), ("connect_timeout", config.connect_timeout)] {
+        if !SHARED_LIMIT.contains(&limit) {
+            let (least, most) = (Span(*SHARED_LIMIT.start()), Span(*SHARED_LIMIT.end()));
+            let message = format!("{} is not between {least} and {most}", Span(limit));
+            return Err(origins.wrong(&["cache", key], &message));
+        }
+    }
+    if config.local_ttl.is_some_and(|Span(most)| most.is_zero()) {
+        let message = "to keep nothing in the process, choose the kind redis or memcached instead of tiered";
+        return Err(origins.wrong(&["cache", "local_ttl"], message));
     }
     let Factor(ahead) = config.refresh_ahead;
     if !(0.0..=EARLIEST_REFRESH).contains(&ahead) {

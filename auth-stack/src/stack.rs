@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use auth_cache::{Bound, Fenced, Lifetimes, OwnerTable, Report, Reports, Ttls};
-use auth_core::{Clock, Fence, Login, Owners as _, Password, Realm, Result, Subject};
+use auth_core::{Clock, Fence, Login, Owners as _, Password, Reached, Realm, Result, Subject};
 use auth_password::{Hashed, HashedStats, Hasher, HasherStats, Quality};
 use toml::{Table, Value};
 
@@ -17,6 +17,8 @@ use crate::config::{Config, Size, SourceCommon, Span};
 use crate::load::Loaded;
 use crate::origins::Origins;
 use crate::probe::{Prober, SourceReport};
+use crate::secret::shown_url;
+use crate::shared::{Beyond, CARRYING, Plan, SharedReport, tell};
 
 /// A cache of the stack.
 #[derive(Debug)]
@@ -45,6 +47,8 @@ pub struct Stack {
     pub(crate) hashed: Vec<Memo>,
     pub(crate) directories: BTreeMap<String, Arc<Fenced>>,
     pub(crate) fence: Arc<Fence>,
+    /// What is shared with other processes.
+    pub(crate) beyond: Option<Beyond>,
     pub(crate) owners: Arc<OwnerTable>,
     pub(crate) hasher: Arc<Hasher>,
     pub(crate) quality: Quality,
@@ -198,6 +202,9 @@ impl Stack {
                 bound => ("size", text(&Size(bound).to_string())),
             });
         }
+        if let Some(beyond) = &self.beyond {
+            caches.extend(self.beyond_shown(beyond, text));
+        }
         let sources = self.commons.iter().map(|(name, common)| {
             let backoff = [
                 ("after", Value::Integer(common.backoff.after.into())),
@@ -233,6 +240,29 @@ impl Stack {
                 (name.as_str(), Value::Table(table(settings)))
             });
             shown.insert("realm".to_owned(), Value::Table(table(realms)));
+        }
+        shown
+    }
+
+    /// What is in force of what is shared.
+    fn beyond_shown(&self, beyond: &Beyond, text: impl Fn(&str) -> Value) -> Vec<(&'static str, Value)> {
+        let cache = &self.config.cache;
+        let mut shown = vec![
+            ("prefix", text(&cache.prefix)),
+            ("seal", text(&cache.seal.to_string())),
+            ("timeout", text(&cache.timeout.to_string())),
+            ("connect_timeout", text(&cache.connect_timeout.to_string())),
+        ];
+        let Plan { tier, bus, local_ttl, local } = &beyond.plan;
+        if let Some((_, url)) = tier {
+            shown.push(("url", text(&shown_url(url))));
+        }
+        if *local {
+            shown.push(("bus", text(&bus.as_deref().map_or_else(|| "none".to_owned(), shown_url))));
+            if tier.is_some() {
+                shown.push(("local", text(cache.local.as_deref().unwrap_or("ttl"))));
+            }
+            shown.extend(local_ttl.map(|most| ("local_ttl", text(&Span(most).to_string()))));
         }
         shown
     }
@@ -324,7 +354,32 @@ impl Stack {
         self.fence.invalidations()
     }
 
-    /// Makes what is remembered about a subject be asked for again. Nothing of it stands in for a source that
+    /// Reports on what is shared with other processes, if anything is.
+    #[must_use]
+    pub fn shared(&self) -> Option<SharedReport> {
+        self.beyond.as_ref().map(Beyond::report)
+    }
+
+    /// Asks the shared cache something that it must be able to answer, if there is one.
+    ///
+    /// # Errors
+    /// That of the first server which does not.
+    pub async fn probe_shared(&self) -> Result<()> {
+        match self.beyond.as_ref().and_then(|beyond| beyond.shared.as_ref()) {
+            Some(shared) => shared.probe().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Waits until all that was invalidated before is known beyond this process, too: by the shared cache, and by the
+    /// processes that listen. Waits for half a second at most; what is not carried by then is tried again, for as
+    /// long as any answer may live.
+    pub async fn settle(&self) -> Reached {
+        tell(self.fence.settle(CARRYING).await)
+    }
+
+    /// Makes what is remembered about a subject be asked for again: here at once, elsewhere once it is carried there;
+    /// see [`settle`](Self::settle). Nothing of it stands in for a source that
     /// fails, `stale_if_error` or not: who demands this knows of a change.
     ///
     /// Which source a login was found in stays known, so that an outage right after it opens no door.
