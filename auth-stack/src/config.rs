@@ -201,9 +201,7 @@ pub struct SecretsConfig {
 
 impl fmt::Debug for SecretsConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SecretsConfig")
-            .field("cache_key", &self.cache_key.as_ref().map(|_| "(given)"))
-            .finish()
+        f.debug_struct("SecretsConfig").field("cache_key", &self.cache_key).finish()
     }
 }
 
@@ -215,6 +213,12 @@ pub enum CacheKeyConfig {
     One(String),
     /// The first is used, the others are known.
     Many(Vec<String>),
+}
+
+impl fmt::Debug for CacheKeyConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CacheKeyConfig({} given)", self.all().len())
+    }
 }
 
 impl CacheKeyConfig {
