@@ -67,6 +67,8 @@ pub struct Gate {
     refreshing: AtomicUsize,
     // Mirrors `state`, so that a miss of a healthy source takes no lock.
     healthy: AtomicBool,
+    // So does this: nothing has failed since the last answer, so that the next one has nothing to say.
+    faultless: AtomicBool,
     state: Mutex<State>,
     dice: Dice,
 }
@@ -93,6 +95,7 @@ impl Gate {
             aboard: AtomicUsize::new(0),
             refreshing: AtomicUsize::new(0),
             healthy: AtomicBool::new(true),
+            faultless: AtomicBool::new(true),
             state: Mutex::new(State::Closed { failures: 0 }),
             dice: Dice::seeded(None),
         }
@@ -180,6 +183,7 @@ impl Gate {
             return;
         }
         let mut state = self.state();
+        self.faultless.store(false, Ordering::Release);
         let pause = match &mut *state {
             State::Closed { failures } => {
                 *failures = failures.saturating_add(1);
@@ -198,10 +202,15 @@ impl Gate {
     }
 
     fn answered(&self) {
-        // The lock, not the mirror: a failure that is being counted must not outlive this answer.
+        // A failure that is counted at this very moment came after this answer as well as before it. One that was
+        // counted before must not outlive it, also where the source is not left alone yet.
+        if self.faultless.load(Ordering::Acquire) {
+            return;
+        }
         let mut state = self.state();
         *state = State::Closed { failures: 0 };
         self.healthy.store(true, Ordering::Release);
+        self.faultless.store(true, Ordering::Release);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -258,10 +267,14 @@ pub(crate) struct Pass {
 impl Pass {
     /// Says what came of it: nothing, or the error of the source.
     pub(crate) fn ended(mut self, now: Moment, failure: Option<&Error>) {
-        match failure.filter(|error| error.kind().is_temporary()) {
-            Some(error) => self.gate.failed(now, error, self.probe),
-            None => self.gate.answered(),
-        }
+        let Some(error) = failure.filter(|error| error.kind().is_temporary()) else { return self.answered() };
+        self.gate.failed(now, error, self.probe);
+        self.probe = None;
+    }
+
+    /// Says that there was an answer.
+    pub(crate) fn answered(mut self) {
+        self.gate.answered();
         self.probe = None;
     }
 }

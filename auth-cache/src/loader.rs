@@ -113,15 +113,15 @@ impl Loader {
     ) -> std::result::Result<Answer, Failure> {
         let mut looked = None;
         if let Some(share) = &self.share {
-            let since = self.shelf.clock.now();
-            match self.shelf.find(ctx, ask) {
-                Ok(hit) => return Ok(self.serve(ctx, ask, hit)),
-                Err(_) => match self.look(share, ctx, ask).await {
-                    Look::Hit(found) => return Ok(found.answer),
-                    Look::Miss(marks) => looked = Some(Looked { since, marks: Some(marks) }),
-                    Look::Off => looked = Some(Looked { since, marks: None }),
-                },
+            if let Ok(hit) = self.shelf.find(ctx, ask) {
+                return Ok(self.serve(ctx, ask, hit));
             }
+            let since = self.shelf.clock.now();
+            looked = Some(match self.look(share, ctx, ask, since).await {
+                Look::Hit(found) => return Ok(found.answer),
+                Look::Miss(marks) => Looked { since, marks: Some(marks) },
+                Look::Off => Looked { since, marks: None },
+            });
         }
         let (waiting, asked) = match self.find_or_board(ctx, ask, None, looked)? {
             Boarded::Found(answer) => return Ok(answer),
@@ -141,44 +141,58 @@ impl Loader {
     }
 
     /// Looks in the shared cache, for an answer that this process keeps too.
-    async fn look(self: &Arc<Self>, share: &Share, ctx: &Ctx, ask: &Ask<'_>) -> Look {
-        let mut looks = self.look_many(share, ctx, std::slice::from_ref(ask)).await;
-        looks.pop().unwrap_or(Look::Off)
+    async fn look(&self, share: &Share, ctx: &Ctx, ask: &Ask<'_>, asked: Moment) -> Look {
+        // Read before the shared cache is asked: an invalidation after this keeps the answer off the shelf.
+        let before = self.shelf.keeps().then(|| self.shelf.before(ask));
+        let looking = share.look(ctx.freshness(), asked, ask);
+        let look = self.in_time(ctx, asked, looking).await.unwrap_or(Look::Off);
+        if let Look::Hit(found) = &look {
+            self.keep_found(ctx, ask, found, before, asked);
+        }
+        look
     }
 
     /// Looks for answers in the shared cache, in one round trip for all of a lane.
-    async fn look_many(self: &Arc<Self>, share: &Share, ctx: &Ctx, asks: &[Ask<'_>]) -> Vec<Look> {
-        // Read before the shared cache is asked: an invalidation after this keeps the answer off the shelf.
+    async fn look_many(&self, share: &Share, ctx: &Ctx, asks: &[Ask<'_>]) -> Vec<Look> {
         let asked = self.shelf.clock.now();
         let before: Vec<Before> = asks.iter().map(|ask| self.shelf.before(ask)).collect();
-        let nothing = || asks.iter().map(|_| Look::Off).collect();
-        let left = ctx.deadline().map(|deadline| deadline.since(asked));
-        if ctx.freshness() == Freshness::Fresh
-            || left.is_some_and(|left| left.is_zero())
-            || Handle::try_current().is_err()
-        {
-            return nothing();
-        }
-        let looking = share.look(ctx.freshness(), asks);
-        // A tier keeps to a limit of its own, far below this: only who is in a hurry needs a timer beside it.
-        let looks = match left {
-            Some(left) if left < HURRY => match self.by_deadline(ctx, looking).await {
-                Ok(looks) => looks,
-                Err(_) => return nothing(),
-            },
-            _ => looking.await,
+        let looking = share.look_many(ctx.freshness(), asked, asks);
+        let Some(looks) = self.in_time(ctx, asked, looking).await else {
+            return asks.iter().map(|_| Look::Off).collect();
         };
         for ((look, ask), before) in looks.iter().zip(asks).zip(before) {
             if let Look::Hit(found) = look {
-                self.keep_found(ctx, ask, found, before, asked);
+                self.keep_found(ctx, ask, found, Some(before), asked);
             }
         }
         looks
     }
 
-    /// Keeps an answer of the shared cache here, too, and counts it.
-    fn keep_found(&self, ctx: &Ctx, ask: &Ask<'_>, found: &Found, before: Before, asked: Moment) {
-        if self.shelf.keeps()
+    /// Looks in the shared cache, if that may answer this question, for as long as its asker waits.
+    async fn in_time<T>(
+        &self,
+        ctx: &Ctx,
+        asked: Moment,
+        looking: impl Future<Output = T> + Send,
+    ) -> Option<T> {
+        let left = ctx.deadline().map(|deadline| deadline.since(asked));
+        if ctx.freshness() == Freshness::Fresh
+            || left.is_some_and(|left| left.is_zero())
+            || Handle::try_current().is_err()
+        {
+            return None;
+        }
+        // A tier keeps to a limit of its own, far below this: only who is in a hurry needs a timer beside it.
+        match left {
+            Some(left) if left < HURRY => self.by_deadline(ctx, looking).await.ok(),
+            _ => Some(looking.await),
+        }
+    }
+
+    /// Keeps an answer of the shared cache here, too, if anything is kept, and counts it.
+    fn keep_found(&self, ctx: &Ctx, ask: &Ask<'_>, found: &Found, before: Option<Before>, asked: Moment) {
+        if let Some(before) = before
+            && self.shelf.keeps()
             && let Some(at) = loaded(asked, found.age)
         {
             let _flights = self.flights();

@@ -104,7 +104,7 @@ impl SharedCache {
 
     /// Lets a question through to a lane, unless the lane is left alone or does not know yet that one of these is
     /// void.
-    pub(crate) fn admit(&self, lane: usize, generations: &[WireName]) -> Option<Pass> {
+    pub(crate) fn admit(&self, now: Moment, lane: usize, generations: &[WireName]) -> Option<Pass> {
         let state = self.lanes.get(lane)?;
         if state.behind.load(Ordering::SeqCst) > 0 {
             let voiding = state.voiding();
@@ -112,15 +112,21 @@ impl SharedCache {
                 return None;
             }
         }
-        state.gate.admit(self.clock.now(), PROBE).ok()
+        state.gate.admit(now, PROBE).ok()
     }
 
     /// Reads entries that were admitted, and tells the breakers what came of it.
-    pub(crate) async fn read(&self, asks: &[TierAsk<'_>], passes: Vec<Pass>) -> Vec<Result<TierRead>> {
+    pub(crate) async fn read(
+        &self,
+        asks: &[TierAsk<'_>],
+        passes: impl IntoIterator<Item = Pass> + Send,
+    ) -> Vec<Result<TierRead>> {
         let reads = self.tier.read(asks).await;
-        let now = self.clock.now();
         for (read, pass) in reads.iter().zip(passes) {
-            pass.ended(now, read.as_ref().err());
+            match read {
+                Ok(_) => pass.answered(),
+                Err(error) => pass.ended(self.clock.now(), Some(error)),
+            }
         }
         reads
     }

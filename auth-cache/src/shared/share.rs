@@ -73,6 +73,10 @@ impl Wanted {
     fn generations(&self) -> &[WireName] {
         self.names.get(..self.count).unwrap_or_default()
     }
+
+    fn question(&self) -> TierAsk<'_> {
+        TierAsk { entry: self.entry, generations: self.generations() }
+    }
 }
 
 /// What came of a look at the shared cache.
@@ -285,36 +289,38 @@ impl Share {
         if first.realm == *realm { run(first) } else { run(&make()) }
     }
 
-    /// Looks questions up, those of one lane in one round trip. The answers belong to the questions in their order.
-    pub(crate) async fn look(&self, freshness: Freshness, asks: &[Ask<'_>]) -> Vec<Look> {
-        let wanted: Vec<Wanted> = asks.iter().map(|ask| self.wanted(ask)).collect();
-        let reads = self.read(&wanted).await;
-        let each = asks.iter().zip(wanted.iter().zip(reads));
-        each.map(|(ask, (wanted, read))| match read {
-            Some(Ok(read)) => self.judge(freshness, ask, wanted, read),
-            Some(Err(_)) => {
-                count(&self.counters.errors);
-                Look::Off
-            }
-            None => {
-                count(&self.counters.skipped);
-                Look::Off
-            }
-        })
-        .collect()
+    /// Looks a question up.
+    pub(crate) async fn look(&self, freshness: Freshness, now: Moment, ask: &Ask<'_>) -> Look {
+        let wanted = self.wanted(ask);
+        let read = self.read(now, &wanted).await;
+        self.weigh(freshness, ask, wanted, read)
     }
 
-    /// Reads what questions have in the shared cache; nothing for those that may not be put.
-    async fn read(&self, wanted: &[Wanted]) -> Vec<Option<Result<TierRead>>> {
+    /// Looks questions up, those of one lane in one round trip. The answers belong to the questions in their order.
+    pub(crate) async fn look_many(&self, freshness: Freshness, now: Moment, asks: &[Ask<'_>]) -> Vec<Look> {
+        let wanted: Vec<Wanted> = asks.iter().map(|ask| self.wanted(ask)).collect();
+        let reads = self.read_many(now, &wanted).await;
+        let each = asks.iter().zip(wanted.into_iter().zip(reads));
+        each.map(|(ask, (wanted, read))| self.weigh(freshness, ask, wanted, read)).collect()
+    }
+
+    /// Reads what a question has in the shared cache; nothing if it may not be put.
+    async fn read(&self, now: Moment, wanted: &Wanted) -> Option<Result<TierRead>> {
+        let pass = self.cache.admit(now, wanted.lane, wanted.generations())?;
+        self.cache.read(&[wanted.question()], [pass]).await.pop()
+    }
+
+    /// Does as [`read`](Self::read) for many questions.
+    async fn read_many(&self, now: Moment, wanted: &[Wanted]) -> Vec<Option<Result<TierRead>>> {
         let mut passes = Vec::with_capacity(wanted.len());
         let mut questions = Vec::with_capacity(wanted.len());
         let mut admitted = Vec::with_capacity(wanted.len());
         for wanted in wanted {
-            let pass = self.cache.admit(wanted.lane, wanted.generations());
+            let pass = self.cache.admit(now, wanted.lane, wanted.generations());
             admitted.push(pass.is_some());
             if let Some(pass) = pass {
                 passes.push(pass);
-                questions.push(TierAsk { entry: wanted.entry, generations: wanted.generations() });
+                questions.push(wanted.question());
             }
         }
         let mut reads = match questions.is_empty() {
@@ -326,29 +332,56 @@ impl Share {
         admitted.into_iter().map(|admitted| if admitted { reads.next() } else { None }).collect()
     }
 
-    fn judge(&self, freshness: Freshness, ask: &Ask<'_>, wanted: &Wanted, mut read: TierRead) -> Look {
-        let entry = read.entry.take();
-        let marks = marks(wanted, &read);
+    /// Returns what was read, or counts why nothing was.
+    fn known(&self, read: Option<Result<TierRead>>) -> Option<TierRead> {
+        match read {
+            Some(Ok(read)) => return Some(read),
+            Some(Err(_)) => count(&self.counters.errors),
+            None => count(&self.counters.skipped),
+        }
+        None
+    }
+
+    fn weigh(
+        &self,
+        freshness: Freshness,
+        ask: &Ask<'_>,
+        wanted: Wanted,
+        read: Option<Result<TierRead>>,
+    ) -> Look {
+        let Some(read) = self.known(read) else { return Look::Off };
+        match self.judge(freshness, ask, wanted, read) {
+            (Some(found), _) => Look::Hit(found),
+            (None, marks) => Look::Miss(marks),
+        }
+    }
+
+    /// Finds the answer in what was read, if it is good, and counts it or why it is not.
+    fn judge(
+        &self,
+        freshness: Freshness,
+        ask: &Ask<'_>,
+        wanted: Wanted,
+        mut read: TierRead,
+    ) -> (Option<Found>, Marks) {
+        let (entry, left) = (read.entry.take(), read.left);
+        let marks = Marks::new(wanted, read);
         let counters = &self.counters;
         let found = match entry {
-            Some(bytes) => self.find(freshness, ask, &marks, read.left, bytes),
+            Some(bytes) => self.find(freshness, ask, &marks, left, bytes),
             None => Err(No::Nothing),
         };
-        match found {
-            Ok(found) => {
-                // A token's is counted once its person's generations are seen.
-                if found.person.is_none() {
-                    count(&counters.hits);
-                }
-                return Look::Hit(found);
-            }
+        match &found {
+            // A token's is counted once its person's generations are seen.
+            Ok(found) if found.person.is_some() => {}
+            Ok(_) => count(&counters.hits),
             Err(No::Nothing | No::TooOld) => count(&counters.misses),
             Err(No::Void) => count(&counters.voided),
             Err(No::Expired) => count(&counters.expired),
             // Counted by kind.
             Err(No::Broken) => {}
         }
-        Look::Miss(marks)
+        (found.ok(), marks)
     }
 
     fn find(
@@ -408,22 +441,16 @@ impl Share {
         id: &TokenId,
     ) -> (Option<Found>, Option<Marks>) {
         let ask = Ask::Token(id);
-        let wanted = self.wanted(&ask);
-        let read = match self.read(std::slice::from_ref(&wanted)).await.pop().flatten() {
-            Some(Ok(read)) => read,
-            failed => {
-                count(if failed.is_some() { &self.counters.errors } else { &self.counters.skipped });
-                return (None, None);
-            }
-        };
-        let marks = marks(&wanted, &read);
-        let Look::Hit(found) = self.judge(freshness, &ask, &wanted, read) else { return (None, Some(marks)) };
+        let (now, wanted) = (self.cache.clock.now(), self.wanted(&ask));
+        let Some(read) = self.known(self.read(now, &wanted).await) else { return (None, None) };
+        let (found, marks) = self.judge(freshness, &ask, wanted, read);
+        let Some(found) = found else { return (None, Some(marks)) };
         let Answer::Token(state) = &found.answer else { return (None, Some(marks)) };
         let person = self.person(&wanted, &state.principal);
-        let current = match self.read(std::slice::from_ref(&person)).await.pop().flatten() {
-            Some(Ok(read)) => self::marks(&person, &read).full_stamp(),
-            _ => return (None, Some(marks)),
+        let Some(Ok(read)) = self.read(self.cache.clock.now(), &person).await else {
+            return (None, Some(marks));
         };
+        let current = Marks::new(person, read).full_stamp();
         if current.is_some() && current == found.person {
             count(&self.counters.hits);
             return (Some(found), Some(marks));
@@ -454,7 +481,7 @@ impl Share {
         }
         // First these, then whether anything was invalidated: what is after that voids these.
         let made = self.cache.tier.make(lane, person.generations(), self.keep_generations()).await;
-        let Some(Some(Ok(read))) = self.read(std::slice::from_ref(&marks.wanted)).await.pop() else { return };
+        let Some(Ok(read)) = self.read(self.cache.clock.now(), &marks.wanted).await else { return };
         let Ok(made) = made else { return };
         if read.generations != marks.generations || read.incarnation != marks.incarnation {
             count(&self.counters.outdated);
@@ -533,9 +560,9 @@ impl Share {
 
     async fn mark(&self, asks: &[Ask<'_>]) -> Vec<Option<Marks>> {
         let wanted: Vec<Wanted> = asks.iter().map(|ask| self.wanted(ask)).collect();
-        let reads = self.read(&wanted).await;
-        let each = wanted.iter().zip(reads);
-        each.map(|(wanted, read)| Some(marks(wanted, &read?.ok()?))).collect()
+        let reads = self.read_many(self.cache.clock.now(), &wanted).await;
+        let each = wanted.into_iter().zip(reads);
+        each.map(|(wanted, read)| Some(Marks::new(wanted, read?.ok()?))).collect()
     }
 
     /// Keeps answers that were asked for after these marks were read, those of one lane in one round trip.
@@ -597,16 +624,12 @@ impl Share {
     }
 }
 
-fn marks(wanted: &Wanted, read: &TierRead) -> Marks {
-    Marks {
-        wanted: *wanted,
-        generations: read.generations.clone(),
-        now: read.now,
-        incarnation: read.incarnation,
-    }
-}
-
 impl Marks {
+    fn new(wanted: Wanted, read: TierRead) -> Self {
+        let TierRead { generations, now, incarnation, .. } = read;
+        Self { wanted, generations, now, incarnation }
+    }
+
     /// Puts generations in the places of those that are not there.
     fn fill(&mut self, made: &HashMap<WireName, Generation>) {
         for (name, place) in self.wanted.generations().iter().zip(&mut self.generations) {
@@ -640,20 +663,22 @@ impl Marks {
         if self.generations.len() != self.wanted.count {
             return None;
         }
-        stamp(self.incarnation, self.generations.iter().take(count).copied())
+        stamp(self.incarnation, self.generations.iter().take(count))
     }
 }
 
 /// What an entry's generations are, and in which life of the server they were read.
-fn stamp(incarnation: u64, generations: impl Iterator<Item = Option<Generation>>) -> Option<Stamp> {
-    let mut hash = blake3::Hasher::new();
-    hash.update(&incarnation.to_le_bytes());
-    for generation in generations {
-        hash.update(generation?.as_bytes());
+fn stamp<'a>(incarnation: u64, generations: impl Iterator<Item = &'a Option<Generation>>) -> Option<Stamp> {
+    // At once: in pieces BLAKE3 takes half as much again.
+    let mut all = [0; 8 * (1 + Wanted::MOST)];
+    let (mut places, mut used) = (all.chunks_exact_mut(8), 0);
+    let parts = std::iter::once(Some(incarnation.to_le_bytes()))
+        .chain(generations.map(|generation| generation.map(|generation| *generation.as_bytes())));
+    for part in parts {
+        places.next()?.copy_from_slice(&part?);
+        used += 8;
     }
-    let mut stamp = [0; 16];
-    hash.finalize_xof().fill(&mut stamp);
-    Some(stamp)
+    blake3::hash(all.get(..used)?).as_bytes().first_chunk().copied()
 }
 
 /// When an answer was asked for, by this process's clock; nothing if that was before the clock was made.
