@@ -165,7 +165,7 @@ impl Rival {
                 while !stop.0.load(Ordering::Relaxed) {
                     // A prime, so that nobody asks after the same people as another does.
                     n = (n + 617) % PEOPLE;
-                    assert!(ask(n).await, "not every hit was one");
+                    assert!(ask(n).await, "{name}: not every hit was one");
                     count += 1;
                 }
                 count
@@ -310,6 +310,7 @@ async fn told(user: User) -> std::result::Result<Told, std::io::Error> {
 async fn ask_hitbox(name: &'static str, url: &str) -> Rival {
     let backend = hitbox_redis::RedisBackend::builder()
         .connection(hitbox_redis::ConnectionMode::single(url))
+        .response_timeout(LIMIT)
         .build()
         .expect("a backend");
     let policy = PolicyConfig::builder().ttl(LONG).build();
@@ -406,7 +407,8 @@ fn redis_hits(runtime: &Runtime) -> Vec<bool> {
     };
     let connect = async |redis: &Redis| {
         let client = redis::Client::open(redis.url()).expect("a good address");
-        client.get_multiplexed_async_connection().await.expect("a server")
+        let limits = redis::AsyncConnectionConfig::new().set_response_timeout(Some(LIMIT));
+        client.get_multiplexed_async_connection_with_config(&limits).await.expect("a server")
     };
     let settings = nothing_here();
     let (gcm, off) = (SealKind::Aes256GcmSiv, SealKind::Off);
@@ -458,9 +460,9 @@ fn memcached_hits(runtime: &Runtime) -> Vec<bool> {
     };
     let connect = async |server: &Memcached| {
         let address = format!("127.0.0.1:{}", server.port());
-        // As many connections as it likes best here: fewer than tasks.
-        let client = Memcache::builder().max_idle(16).max_connections(16).connect_async([address]).await;
-        client.expect("a server")
+        // Not a connection for each of 256: it gets less done with them.
+        let builder = Memcache::builder().timeout(LIMIT).max_idle(16).max_connections(16);
+        builder.connect_async([address]).await.expect("a server")
     };
     let settings = nothing_here();
     let (gcm, off) = (SealKind::Aes256GcmSiv, SealKind::Off);
