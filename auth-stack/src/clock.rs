@@ -18,6 +18,10 @@ pub struct SystemClock {
     origin: Instant,
 }
 
+/// How late it is on a clock that has just been made: longer than any answer may live. What another process has asked
+/// before this one was started has a moment on this clock, too.
+const BEFORE: Duration = Duration::from_secs(400 * 24 * 3600);
+
 impl SystemClock {
     /// Starts a clock.
     #[must_use]
@@ -50,7 +54,7 @@ impl Clock for SystemClock {
     }
 
     fn sleep_until(&self, when: Moment) -> BoxFuture<()> {
-        let when = self.origin.checked_add(Duration::from_nanos(when.as_nanos()));
+        let when = self.origin.checked_add(Duration::from_nanos(when.as_nanos()).saturating_sub(BEFORE));
         Box::pin(async move {
             match when {
                 Some(when) => tokio::time::sleep_until(when.into()).await,
@@ -68,12 +72,15 @@ mod linux {
     use auth_core::Moment;
     use rustix::time::{ClockId, Timespec, clock_getres, clock_gettime};
 
+    use super::BEFORE;
+
     /// How many ticks the kernel's coarse time may lag. One is the rule. A guest whose timekeeping processor
     /// its host has put aside lags for longer, until another of its processors takes over after five.
     const TICKS: u64 = 8;
     const LEAST_MARGIN: u64 = 10_000_000;
+    const BEFORE_NANOS: u64 = BEFORE.as_secs() * 1_000_000_000;
 
-    /// Nanoseconds since it was made, by the same clock that `Instant` reads.
+    /// Nanoseconds since long before it was made, by the same clock that `Instant` reads.
     #[derive(Debug)]
     pub(super) struct Monotonic {
         origin: u64,
@@ -84,11 +91,12 @@ mod linux {
         pub(super) fn new() -> Self {
             let margin =
                 nanos(&clock_getres(ClockId::MonotonicCoarse)).saturating_mul(TICKS).max(LEAST_MARGIN);
-            Self { origin: nanos(&clock_gettime(ClockId::Monotonic)), margin }
+            // Before the machine was started, mostly: what is subtracted from it wraps around as well.
+            Self { origin: nanos(&clock_gettime(ClockId::Monotonic)).wrapping_sub(BEFORE_NANOS), margin }
         }
 
         pub(super) fn now(&self) -> Moment {
-            Moment::from_nanos(nanos(&clock_gettime(ClockId::Monotonic)).saturating_sub(self.origin))
+            Moment::from_nanos(nanos(&clock_gettime(ClockId::Monotonic)).wrapping_sub(self.origin))
         }
 
         pub(super) fn coarse(&self) -> Moment {
@@ -119,7 +127,7 @@ mod elsewhere {
 
     use auth_core::Moment;
 
-    /// Nanoseconds since it was made.
+    /// Nanoseconds since long before it was made.
     #[derive(Debug)]
     pub(super) struct Monotonic(Instant);
 
@@ -130,7 +138,7 @@ mod elsewhere {
         }
 
         pub(super) fn now(&self) -> Moment {
-            Moment::ZERO + self.0.elapsed()
+            Moment::ZERO + super::BEFORE + self.0.elapsed()
         }
 
         pub(super) fn coarse(&self) -> Moment {
@@ -160,6 +168,20 @@ mod tests {
             let after = clock.now();
             assert!(coarse.since(after) <= margin, "{coarse:?} is much later than {after:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn what_was_before_the_clock_was_made_has_a_moment_and_sleeping_ends_when_it_is_time() {
+        let clock = SystemClock::new();
+        let year = Duration::from_secs(366 * 24 * 3600);
+        for now in [clock.now(), clock.coarse()] {
+            assert!(now.since(Moment::ZERO) > year && now.since(Moment::ZERO) < year + year, "{now:?}");
+        }
+        clock.sleep_until(Moment::ZERO).await;
+        let when = clock.now() + Duration::from_millis(20);
+        clock.sleep_until(when).await;
+        let late = clock.now().since(when);
+        assert!(clock.now() >= when && late < Duration::from_secs(10), "{late:?}");
     }
 
     #[test]
