@@ -7,26 +7,22 @@
     reason = "a panic is how a test says what is wrong"
 )]
 
-use std::panic::AssertUnwindSafe;
+mod common;
+
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use auth_core::{
-    Access, Account, AccountSource, Ctx, Fingerprint, GroupOracle, GroupSet, Id, Login, Lookup, Member,
-    ObjectPerms, ObjectRef, Password, PasswordSource, Principal, Realm, Result, SourceInfo, Verdict,
-};
-use auth_stack::{Opening, Provides, Stack, SystemClock};
+use auth_core::{Access, AccountSource, Ctx, GroupOracle, ObjectPerms, Result, Verdict};
+use auth_stack::{Opening, Provides, Stack};
 use auth_store_file::{FileConfig, FileStore};
 use auth_store_sql::{SqlConfig, SqlStore};
-use auth_testkit::suite::{self, Bench, Case};
-use auth_testkit::{
-    ByTable, CountingSource, ManualClock, MemoryStore, Standing, World, info, object, realm, require_all,
-};
-use futures_util::FutureExt as _;
-use integration_tests::{WORLD_QUERIES, load_world, world_htfiles, world_tables, world_toml};
+use auth_testkit::suite;
+use auth_testkit::{ByTable, CountingSource, ManualClock, MemoryStore, World, info, object, require_all};
 use libtest_mimic::{Arguments, Failed, Trial};
 use tempfile::TempDir;
+
+use common::{Ran, STORES, Store, bench, block_on, compose, config, fill, run_suite};
 
 /// The kinds of cache that are built in.
 fn caches() -> impl Iterator<Item = &'static str> {
@@ -34,24 +30,6 @@ fn caches() -> impl Iterator<Item = &'static str> {
         |kind: &&auth_cache::Kind| matches!(kind.build, auth_cache::Build::Off | auth_cache::Build::Table(_));
     auth_cache::kinds().iter().filter(in_process).map(|kind| kind.name)
 }
-
-/// The stores, and what each holds.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Store {
-    Memory,
-    Managed,
-    Tables,
-    HtFiles,
-    Toml,
-}
-
-const STORES: [(&str, Store); 5] = [
-    ("memory", Store::Memory),
-    ("sqlite_managed", Store::Managed),
-    ("sqlite_tables", Store::Tables),
-    ("htfiles", Store::HtFiles),
-    ("toml", Store::Toml),
-];
 
 /// How a store is reached.
 #[derive(Debug, Clone, Copy)]
@@ -96,10 +74,6 @@ fn main() -> ExitCode {
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 
-fn block_on<T>(work: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
-}
-
 /// What was opened; nothing if it can't be had and need not be.
 fn opened<T>(stack: Result<T>, required: bool) -> std::result::Result<Option<T>, Failed> {
     match stack {
@@ -119,10 +93,7 @@ fn left_out(store: Store, way: Way) -> std::result::Result<(), Failed> {
 async fn run(store: Store, way: Way) -> std::result::Result<(), Failed> {
     let folder = tempfile::tempdir().unwrap();
     let source = fill(store, &folder).await;
-    let mut bench = Bench::new(&realm());
-    if store == Store::HtFiles {
-        bench = bench.holding(|user| user.standing == Standing::Open).with_ids(|user| Id::text(user.login));
-    }
+    let bench = bench(store);
     match way {
         Way::Bare => {
             let Some(bare) = opened(bare(store, &folder, &source).await, require_all())? else {
@@ -136,7 +107,7 @@ async fn run(store: Store, way: Way) -> std::result::Result<(), Failed> {
             if let Some(objects) = &bare.objects {
                 ran.all(suite::object_cases(), &**objects, &bench).await;
             }
-            ran.done(if store == Store::HtFiles { 34 } else { 44 })
+            ran.at_least(if store == Store::HtFiles { 34 } else { 44 }).done()
         }
         Way::Alone(cache) | Way::Chained(cache) => {
             let chained = matches!(way, Way::Chained(_));
@@ -145,80 +116,13 @@ async fn run(store: Store, way: Way) -> std::result::Result<(), Failed> {
                 return left_out(store, way);
             };
             assert_eq!(stack.config().cache.kind, cache, "the environment chooses the cache");
-            let facade = Facade::new(&stack);
-            // The realm asks in the names of its sources.
-            let bench = bench.issued_by("app");
-            let mut ran = Ran::default();
-            ran.all(suite::password_cases(), &facade, &bench).await;
-            ran.all(suite::group_cases(), &facade, &bench).await;
-            if store != Store::HtFiles {
-                ran.all(suite::object_cases(), &facade, &bench).await;
-            }
+            let ran = run_suite(&stack, store).await;
             let (hits, entries): (u64, u64) =
                 stack.caches().iter().fold((0, 0), |(hits, entries), (_, report)| {
                     (hits + report.stats.hits, entries + report.stats.entries)
                 });
             assert_eq!(hits > 0 && entries > 0, cache != "none", "{cache}: {hits} hits, {entries} entries");
-            ran.done(if store == Store::HtFiles { 24 } else { 34 })
-        }
-    }
-}
-
-/// Runs cases, and collects what they say.
-#[derive(Default)]
-struct Ran {
-    count: usize,
-    failures: Vec<String>,
-}
-
-impl Ran {
-    async fn all<S: Sync + ?Sized>(&mut self, cases: Vec<Case<S>>, source: &S, bench: &Bench) {
-        for case in cases {
-            self.count += 1;
-            if let Err(panic) = AssertUnwindSafe(case.run(source, bench)).catch_unwind().await {
-                let words = panic.downcast_ref::<String>().map(String::as_str);
-                let words = words.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("?");
-                self.failures.push(format!("{}: {words}", case.name()));
-            }
-        }
-    }
-
-    /// At least so many cases must have run: a list that became empty shows nothing.
-    fn done(self, at_least: usize) -> std::result::Result<(), Failed> {
-        assert!(self.count >= at_least, "{} cases, not {at_least}", self.count);
-        if self.failures.is_empty() { Ok(()) } else { Err(self.failures.join("\n").into()) }
-    }
-}
-
-/// Puts the world where the store keeps it; returns the settings of a source over it.
-async fn fill(store: Store, folder: &TempDir) -> String {
-    let path = |name: &str| folder.path().join(name);
-    match store {
-        Store::Memory => "kind = \"memory\"\n".to_owned(),
-        Store::Managed => {
-            let url = format!("sqlite:{}", path("managed.db").display());
-            let store =
-                SqlStore::connect(info("app"), SqlConfig::new(&url), ManualClock::new()).await.unwrap();
-            load_world(&*Arc::new(store).directory().unwrap()).await;
-            format!("kind = \"sql\"\nurl = \"{url}\"\n")
-        }
-        Store::Tables => {
-            let file = path("tables.db");
-            let made = file.clone();
-            // It has a runtime of its own.
-            std::thread::spawn(move || world_tables(&made)).join().unwrap();
-            format!("kind = \"sql\"\nurl = \"sqlite:{}\"\n{WORLD_QUERIES}", file.display())
-        }
-        Store::HtFiles => {
-            let (users, groups) = world_htfiles();
-            std::fs::write(path("htpasswd"), users).unwrap();
-            std::fs::write(path("htgroup"), groups).unwrap();
-            let (users, groups) = (path("htpasswd"), path("htgroup"));
-            format!("kind = \"file\"\npath = \"{}\"\ngroups = \"{}\"\n", users.display(), groups.display())
-        }
-        Store::Toml => {
-            std::fs::write(path("users.toml"), world_toml()).unwrap();
-            format!("kind = \"file\"\npath = \"{}\"\n", path("users.toml").display())
+            ran.done()
         }
     }
 }
@@ -257,107 +161,6 @@ async fn bare(store: Store, folder: &TempDir, source: &str) -> Result<BareStore>
             BareStore::new(FileStore::connect(info("app"), FileConfig::new(path("users.toml"))).await?)
         }
     })
-}
-
-/// A realm over the source, alone or behind another source, which knows somebody else.
-fn config(store: Store, source: &str, chained: bool, folder: &TempDir) -> String {
-    let objects = if store == Store::HtFiles { "" } else { "objects = { doc = \"app\" }\n" };
-    let mut text = format!("[source.app]\n{source}\n");
-    let sources = if chained {
-        let file = folder.path().join("first.toml");
-        std::fs::write(&file, "[user.first]\ngroups = [\"first\"]\n").unwrap();
-        text += &format!("[source.first]\nkind = \"file\"\npath = \"{}\"\n", file.display());
-        "\"first\", \"app\""
-    } else {
-        "\"app\""
-    };
-    text + &format!("[realm.default]\npassword = [{sources}]\ngroups = [{sources}]\n{objects}")
-}
-
-/// Composes a stack; the cache's kind comes from the environment, and from nowhere else.
-async fn compose(config: &str, cache: &str) -> Result<Stack> {
-    // Rejections cost a hash job of the preferred kind: a cheap one. The world keeps its hashes.
-    let config = format!("{config}\n[password]\npreferred = \"bcrypt\"\nbcrypt_cost = 4\nupgrade = false\n");
-    let builder = Stack::builder().register_source("memory", open_memory).config(&config);
-    builder.var("CACHE", cache).clock(Arc::new(SystemClock::new())).build().await
-}
-
-async fn open_memory(opening: Opening<'_>) -> Result<Provides> {
-    Ok(Provides::all_of(Arc::new(MemoryStore::named(opening.info.name()))))
-}
-
-/// A realm, asked as a source would be.
-#[derive(Debug)]
-struct Facade {
-    realm: Arc<Realm>,
-    info: SourceInfo,
-}
-
-impl Facade {
-    fn new(stack: &Stack) -> Self {
-        let realm = Arc::clone(stack.realm("default").unwrap());
-        Self { realm, info: SourceInfo::new("facade", Fingerprint::default()) }
-    }
-}
-
-#[async_trait]
-impl PasswordSource for Facade {
-    fn source(&self) -> &SourceInfo {
-        &self.info
-    }
-
-    async fn verify(&self, ctx: &Ctx, login: &Login, password: &Password) -> Result<Verdict> {
-        let verdict = self.realm.login(ctx, login, password).await?;
-        let typed = self.realm.attempt(ctx, login.as_str(), password.as_bytes().to_vec()).await?;
-        assert_eq!(verdict, typed, "{login:?}: what is typed and what is parsed");
-        Ok(verdict)
-    }
-
-    async fn account(&self, ctx: &Ctx, login: &Login) -> Result<Lookup<Account>> {
-        self.realm.account(ctx, login).await
-    }
-}
-
-#[async_trait]
-impl GroupOracle for Facade {
-    fn source(&self) -> &SourceInfo {
-        &self.info
-    }
-
-    async fn groups_of(&self, ctx: &Ctx, who: &Principal) -> Result<Lookup<GroupSet>> {
-        self.realm.groups(ctx, who).await.map(Lookup::Found)
-    }
-
-    async fn is_member(&self, ctx: &Ctx, who: &Principal, group: &str) -> Result<Member> {
-        self.realm.is_member(ctx, who, group).await
-    }
-}
-
-#[async_trait]
-impl ObjectPerms for Facade {
-    fn source(&self) -> &SourceInfo {
-        &self.info
-    }
-
-    async fn access(
-        &self,
-        ctx: &Ctx,
-        who: &Principal,
-        object: &ObjectRef,
-        mode: Option<&str>,
-    ) -> Result<Access> {
-        self.realm.access(ctx, who, object, mode).await
-    }
-
-    async fn access_many(
-        &self,
-        ctx: &Ctx,
-        who: &Principal,
-        objects: &[ObjectRef],
-        mode: Option<&str>,
-    ) -> Vec<Result<Access>> {
-        self.realm.access_many(ctx, who, objects, mode).await
-    }
 }
 
 /// Asks each question three times; the source must see so many of them.
