@@ -1,8 +1,8 @@
-//! The figures of a cache and of a memo, each with its name in `/metrics` and its key in `gatepost cache stats`.
+//! The figures of a cache, of a memo and of what is shared with other processes, each with its name in `/metrics` and its key in `gatepost cache stats`.
 
 use std::time::Duration;
 
-use auth_cache::{CacheStats, Report};
+use auth_cache::{CacheStats, CarrierStats, HearingStats, LaneReport, Report, SharedStats};
 use auth_password::HashedStats;
 use auth_stack::Stack;
 use serde_json::{Map, Value};
@@ -19,6 +19,8 @@ pub(crate) struct Figure<T> {
 
 enum Read<T> {
     Count(fn(&T) -> u64),
+    /// Told as true or false, and in `/metrics` as 1 or 0.
+    Flag(fn(&T) -> bool),
     /// Told in microseconds, and in `/metrics` in seconds.
     Micros(fn(&T) -> Duration),
     /// Told in milliseconds, and in `/metrics` in seconds.
@@ -34,6 +36,7 @@ impl<T> Figure<T> {
     pub(crate) fn sample(&self, of: &T) -> String {
         match self.read {
             Read::Count(read) => read(of).to_string(),
+            Read::Flag(read) => u8::from(read(of)).to_string(),
             Read::Micros(read) | Read::Millis(read) => format!("{:.6}", read(of).as_secs_f64()),
         }
     }
@@ -41,6 +44,7 @@ impl<T> Figure<T> {
     fn told(&self, of: &T) -> Value {
         match self.read {
             Read::Count(read) => read(of).into(),
+            Read::Flag(read) => read(of).into(),
             Read::Micros(read) => micros(read(of)).into(),
             Read::Millis(read) => millis(read(of)).into(),
         }
@@ -242,5 +246,169 @@ pub(crate) const HASHED: &[Figure<HashedStats>] = &[
         "gatepost_hash_upgrade_failures_total",
         "Stored hashes that could not be replaced by better ones; the login succeeded.",
         |memo| memo.upgrade_failures,
+    ),
+];
+
+/// Those of a cache's part of the shared cache.
+pub(crate) const SHARED: &[Figure<SharedStats>] = &[
+    count(
+        "shared_hits",
+        "gatepost_shared_cache_hits_total",
+        "Answers from the shared cache; they are among the hits of the whole.",
+        |shared| shared.hits,
+    ),
+    count(
+        "shared_misses",
+        "gatepost_shared_cache_misses_total",
+        "Questions that the shared cache had no entry for.",
+        |shared| shared.misses,
+    ),
+    count(
+        "shared_voided",
+        "gatepost_shared_cache_voided_total",
+        "Entries of the shared cache found void after an invalidation.",
+        |shared| shared.voided,
+    ),
+    count(
+        "shared_expired",
+        "gatepost_shared_cache_expired_total",
+        "Entries of the shared cache found past their life.",
+        |shared| shared.expired,
+    ),
+    count(
+        "shared_forged",
+        "gatepost_shared_cache_forged_total",
+        "Entries of the shared cache that were not authentic: changed, cut off, or of something else.",
+        |shared| shared.forged,
+    ),
+    count(
+        "shared_foreign",
+        "gatepost_shared_cache_foreign_total",
+        "Entries of the shared cache sealed under a key, or in a format, that this process does not know.",
+        |shared| shared.foreign,
+    ),
+    count(
+        "shared_errors",
+        "gatepost_shared_cache_errors_total",
+        "Questions to the shared cache that failed: no connection, too slow, refused.",
+        |shared| shared.errors,
+    ),
+    count(
+        "shared_skipped",
+        "gatepost_shared_cache_skipped_total",
+        "Questions not put to the shared cache since it is left alone after failures, or does not know yet what is void.",
+        |shared| shared.skipped,
+    ),
+    count(
+        "shared_stored",
+        "gatepost_shared_cache_stored_total",
+        "Answers stored in the shared cache.",
+        |shared| shared.stored,
+    ),
+    count(
+        "shared_outdated",
+        "gatepost_shared_cache_outdated_total",
+        "Answers not stored in the shared cache since an invalidation was faster.",
+        |shared| shared.outdated,
+    ),
+    count(
+        "shared_too_large",
+        "gatepost_shared_cache_too_large_total",
+        "Answers not stored in the shared cache since they are larger than it keeps.",
+        |shared| shared.too_large,
+    ),
+    count(
+        "shared_store_errors",
+        "gatepost_shared_cache_store_errors_total",
+        "Answers that could not be stored in the shared cache.",
+        |shared| shared.store_errors,
+    ),
+];
+
+/// How the lanes of a shared cache are: what is on one server, or a part of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Lanes {
+    pub(crate) up: u64,
+    pub(crate) left_alone: u64,
+    pub(crate) behind: u64,
+}
+
+impl Lanes {
+    pub(crate) fn of(lanes: &[LaneReport]) -> Self {
+        let count = |which: fn(&LaneReport) -> bool| {
+            u64::try_from(lanes.iter().filter(|lane| which(lane)).count()).unwrap_or(u64::MAX)
+        };
+        Self {
+            up: count(|lane| lane.left_alone.is_none()),
+            left_alone: count(|lane| lane.left_alone.is_some()),
+            behind: count(|lane| lane.behind > 0),
+        }
+    }
+}
+
+/// Those of the lanes of a shared cache.
+pub(crate) const LANES: &[Figure<Lanes>] = &[
+    count("up", "gatepost_shared_cache_lanes_up", "Lanes of the shared cache that are asked.", |lanes| {
+        lanes.up
+    }),
+    count(
+        "left_alone",
+        "gatepost_shared_cache_lanes_left_alone",
+        "Lanes of the shared cache that are left alone since they have failed.",
+        |lanes| lanes.left_alone,
+    ),
+    count(
+        "behind",
+        "gatepost_shared_cache_lanes_behind",
+        "Lanes of the shared cache that do not know yet of something that is void: what depends on it is not asked there.",
+        |lanes| lanes.behind,
+    ),
+];
+
+/// Those of what came over the bus.
+pub(crate) const HEARING: &[Figure<HearingStats>] = &[
+    Figure {
+        key: "deaf",
+        name: "gatepost_bus_deaf",
+        help: "Whether invalidations of other processes may be missed now: meanwhile this process keeps no answers.",
+        read: Read::Flag(|hearing| hearing.deaf),
+    },
+    count("heard", "gatepost_bus_heard_total", "Invalidations that other processes told of.", |hearing| {
+        hearing.heard
+    }),
+    count("losses", "gatepost_bus_losses_total", "How often the bus was lost.", |hearing| hearing.losses),
+    count(
+        "unread",
+        "gatepost_bus_unread_total",
+        "Messages on the bus that could not be read; those under an unknown key void everything.",
+        |hearing| hearing.unread,
+    ),
+];
+
+/// Those of the invalidations that are carried to the shared cache and to other processes.
+pub(crate) const CARRIED: &[Figure<CarrierStats>] = &[
+    count(
+        "told",
+        "gatepost_invalidations_carried_total",
+        "Invalidations to be carried beyond this process.",
+        |carried| carried.told,
+    ),
+    count(
+        "waiting",
+        "gatepost_invalidations_waiting",
+        "Invalidations that are not known everywhere beyond this process yet.",
+        |carried| carried.waiting,
+    ),
+    count(
+        "failures",
+        "gatepost_invalidations_failed_attempts_total",
+        "Attempts to carry invalidations that have failed, each of a part of the shared cache or of the bus.",
+        |carried| carried.failures,
+    ),
+    count(
+        "given_up",
+        "gatepost_invalidations_given_up_total",
+        "Invalidations that never got everywhere before all that they had voided was past its life.",
+        |carried| carried.given_up,
     ),
 ];

@@ -2,11 +2,11 @@
 
 use std::fmt::Write as _;
 
-use auth_cache::{AgeHistogram, Bound};
+use auth_cache::{AgeHistogram, Bound, CarrierStats, HearingStats, SharedStats};
 use auth_password::HashedStats;
 use auth_stack::{SourceReport, Stack};
 
-use crate::figures::{self, Cache, Figure};
+use crate::figures::{self, Cache, Figure, Lanes};
 
 /// Renders every metric in the Prometheus text format, version 0.0.4.
 pub(crate) fn render(stack: &Stack, sources: &[SourceReport]) -> String {
@@ -88,6 +88,17 @@ pub(crate) fn render(stack: &Stack, sources: &[SourceReport]) -> String {
         })
         .collect();
     page.caches(&caches);
+    if let Some(shared) = stack.shared() {
+        let caches: Vec<_> = reports
+            .iter()
+            .filter_map(|(realm, report)| {
+                let labels = [("realm", &**realm), ("source", &*report.source), ("cache", report.kind)];
+                Some((labels, report.shared?))
+            })
+            .collect();
+        let lanes = shared.cache.map(|kind| (kind, Lanes::of(&shared.lanes)));
+        page.shared(&caches, lanes, shared.bus.zip(shared.hearing), shared.carried);
+    }
     page.0
 }
 
@@ -157,6 +168,24 @@ impl Page {
         for (labels, cache) in caches {
             self.histogram(name, labels, &cache.stats.ages);
         }
+    }
+
+    /// Writes what is shared with other processes.
+    pub(crate) fn shared(
+        &mut self,
+        caches: &[([(&str, &str); 3], SharedStats)],
+        lanes: Option<(&str, Lanes)>,
+        bus: Option<(&str, HearingStats)>,
+        carried: CarrierStats,
+    ) {
+        if let Some((kind, lanes)) = lanes {
+            self.figures(figures::SHARED, caches);
+            self.figures(figures::LANES, &[([("kind", kind)], lanes)]);
+        }
+        if let Some((kind, hearing)) = bus {
+            self.figures(figures::HEARING, &[([("kind", kind)], hearing)]);
+        }
+        self.figures(figures::CARRIED, &[([], carried)]);
     }
 
     fn histogram(&mut self, name: &str, labels: &[(&str, &str)], ages: &AgeHistogram) {

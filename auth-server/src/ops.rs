@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use auth_cache::{AgeHistogram, Bound, Fenced};
+use auth_cache::{AgeHistogram, Bound, CarrierStats, Fenced, HearingStats, SharedStats};
 use auth_core::{
     Access, CacheUse, Change, Ctx, Directory, Error, ErrorKind, Id, Lock, Login, Lookup, Member, NewUser,
     ObjectRef, Password, Principal, Reached, Realm, Record, Reject, Result, StateChange, Step, StoredHash,
@@ -606,6 +606,33 @@ pub(crate) fn cache_row(realm: &str, source: &str, of: &str, kind: &str, cache: 
     row.into()
 }
 
+/// Adds to the row of a cache what its part of the shared cache has done.
+pub(crate) fn with_shared(mut row: Value, shared: Option<&SharedStats>) -> Value {
+    if let (Some(row), Some(shared)) = (row.as_object_mut(), shared) {
+        row.extend(figures::told(figures::SHARED, shared));
+    }
+    row
+}
+
+/// The rows of what is shared with other processes: of the shared cache, and of how invalidations get to them.
+pub(crate) fn shared_rows(
+    cache: Option<(&str, figures::Lanes)>,
+    bus: Option<(&str, HearingStats)>,
+    carried: &CarrierStats,
+) -> Vec<Value> {
+    let named = |name: &str, kind: &str, mut row: Map<String, Value>| {
+        row.extend([("cache".to_owned(), name.into()), ("kind".to_owned(), kind.into())]);
+        Value::from(row)
+    };
+    let cache = cache.map(|(kind, lanes)| named("shared", kind, figures::told(figures::LANES, &lanes)));
+    let (kind, mut told) = match bus {
+        Some((kind, hearing)) => (kind, figures::told(figures::HEARING, &hearing)),
+        None => ("none", Map::new()),
+    };
+    told.extend(figures::told(figures::CARRIED, carried));
+    cache.into_iter().chain([named("bus", kind, told)]).collect()
+}
+
 /// The row of the passwords that are remembered to be right for one source.
 pub(crate) fn memo_row(realm: &str, source: &str, memo: &HashedStats) -> Value {
     let mut row = figures::told(figures::MEMO, memo);
@@ -623,7 +650,8 @@ fn cache_stats(stack: &Stack) -> Reply {
     let kind = &stack.config().cache.kind;
     let caches = stack.caches();
     let rows = caches.iter().map(|(realm, report)| {
-        cache_row(realm, &report.source, report.kind, kind, &figures::Cache::of(stack, report))
+        let row = cache_row(realm, &report.source, report.kind, kind, &figures::Cache::of(stack, report));
+        with_shared(row, report.shared.as_ref())
     });
     let mut rows: Vec<Value> = rows.collect();
     if kind == "none" {
@@ -636,6 +664,10 @@ fn cache_stats(stack: &Stack) -> Reply {
     rows.push(json!({
         "cache": "owners", "kind": "owners", "entries": owners, "bound": bound(Some(Bound::Entries(most))),
     }));
+    if let Some(shared) = stack.shared() {
+        let cache = shared.cache.map(|kind| (kind, figures::Lanes::of(&shared.lanes)));
+        rows.extend(shared_rows(cache, shared.bus.zip(shared.hearing), &shared.carried));
+    }
     // What voids is one for all of them.
     rows.push(json!({ "cache": "fence", "kind": "fence", "invalidations": stack.invalidations() }));
     Reply::list(rows)
@@ -716,5 +748,30 @@ async fn sources(stack: &Stack, probe: bool) -> Reply {
             "questions": health.questions, "errors": health.errors, "time_us": micros(health.time),
         })
     });
-    Reply { exit: if probe && !all_up { 3 } else { 0 }, rows: rows.collect() }
+    let mut rows: Vec<Value> = rows.collect();
+    let mut fit = all_up;
+    if probe && let Some(kind) = stack.shared().and_then(|shared| shared.cache) {
+        let probed = probe_shared(stack).await;
+        fit &= probed.is_ok();
+        let state = if probed.is_ok() { "up" } else { "down" };
+        let error = probed.err();
+        rows.push(json!({
+            "cache": "shared", "kind": kind, "state": state, "last_error": error.as_ref().map(told),
+        }));
+    }
+    Reply { exit: if probe && !fit { 3 } else { 0 }, rows }
+}
+
+/// Asks the shared cache. A connection that is still made has its time.
+async fn probe_shared(stack: &Stack) -> Result<()> {
+    const PAUSE: Duration = Duration::from_millis(10);
+    let (cache, clock) = (&stack.config().cache, stack.clock());
+    let until = clock.now() + cache.connect_timeout.0 + cache.timeout.0;
+    loop {
+        let probed = stack.probe_shared().await;
+        if probed.is_ok() || clock.now() >= until {
+            return probed;
+        }
+        clock.sleep_until(clock.now() + PAUSE).await;
+    }
 }

@@ -5,11 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use auth_cache::Bound;
+use auth_cache::{Bound, CarrierStats, HearingStats, SharedStats};
 use auth_core::{Clock, Error, ErrorKind};
 use auth_password::HashedStats;
 use auth_stack::Stack;
 use auth_testkit::ManualClock;
+use auth_testkit::servers::{Redis, RedisOptions, skipped};
 use serde_json::{Value, json};
 
 use crate::command::{Command, Credential, Reply, Secret};
@@ -803,6 +804,154 @@ fn every_figure_of_remembered_passwords_is_told_under_its_own_names() {
     ];
     let named = named.map(|(name, value)| format!("{name}{{realm=\"r\",source=\"s\"}} {value}"));
     assert_eq!(samples, named);
+}
+
+#[test]
+fn every_figure_of_what_is_shared_is_told_under_its_own_names() {
+    let mut shared = SharedStats::default();
+    shared.hits = 1_001;
+    shared.misses = 1_002;
+    shared.voided = 1_003;
+    shared.expired = 1_004;
+    shared.forged = 1_005;
+    shared.foreign = 1_006;
+    shared.errors = 1_007;
+    shared.skipped = 1_008;
+    shared.stored = 1_009;
+    shared.outdated = 1_010;
+    shared.too_large = 1_011;
+    shared.store_errors = 1_012;
+    let mut hearing = HearingStats::default();
+    hearing.deaf = true;
+    hearing.heard = 1_013;
+    hearing.losses = 1_014;
+    hearing.unread = 1_015;
+    let mut carried = CarrierStats::default();
+    carried.told = 1_016;
+    carried.waiting = 1_017;
+    carried.failures = 1_018;
+    carried.given_up = 1_019;
+    let lanes = figures::Lanes { up: 1_020, left_alone: 1_021, behind: 1_022 };
+
+    let mut page = metrics::Page::default();
+    let labels = [("realm", "r"), ("source", "s"), ("cache", "groups")];
+    page.shared(&[(labels, shared)], Some(("redis", lanes)), Some(("redis", hearing)), carried);
+    let mut samples: BTreeSet<String> =
+        page.0.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect();
+
+    let row = ops::with_shared(json!({ "cache": "groups" }), Some(&shared));
+    let numbers_of_shared = numbers(&shared);
+    assert_eq!(numbers_of_shared.len(), 12, "{shared:?}");
+    for (field, value) in &numbers_of_shared {
+        assert!(*value > 1_000, "{field} has no value of its own");
+        assert_eq!(row[format!("shared_{field}")], *value, "{field} of {row}");
+        let sample = format!(
+            "gatepost_shared_cache_{field}_total{{realm=\"r\",source=\"s\",cache=\"groups\"}} {value}"
+        );
+        assert!(samples.remove(&sample), "{sample} is not in {}", page.0);
+    }
+    assert_eq!(row.as_object().unwrap().len(), 13, "{row}");
+    assert_eq!(ops::with_shared(json!({ "hits": 1 }), None), json!({ "hits": 1 }));
+
+    assert_eq!((numbers(&hearing).len(), numbers(&carried).len(), numbers(&lanes).len()), (3, 4, 3));
+    let lanes_row =
+        json!({ "cache": "shared", "kind": "redis", "up": 1_020, "left_alone": 1_021, "behind": 1_022 });
+    let carried_row = json!({ "told": 1_016, "waiting": 1_017, "failures": 1_018, "given_up": 1_019 });
+    let heard_row = json!({ "deaf": true, "heard": 1_013, "losses": 1_014, "unread": 1_015 });
+    let named = |kind: &str, parts: &[&Value]| -> Value {
+        let mut row = json!({ "cache": "bus", "kind": kind });
+        for part in parts {
+            row.as_object_mut().unwrap().extend(part.as_object().unwrap().clone());
+        }
+        row
+    };
+    assert_eq!(
+        ops::shared_rows(Some(("redis", lanes)), Some(("redis", hearing)), &carried),
+        [lanes_row, named("redis", &[&heard_row, &carried_row])]
+    );
+    assert_eq!(ops::shared_rows(None, None, &carried), [named("none", &[&carried_row])]);
+    for (name, value) in [
+        ("gatepost_shared_cache_lanes_up{kind=\"redis\"}", 1_020),
+        ("gatepost_shared_cache_lanes_left_alone{kind=\"redis\"}", 1_021),
+        ("gatepost_shared_cache_lanes_behind{kind=\"redis\"}", 1_022),
+        ("gatepost_bus_deaf{kind=\"redis\"}", 1),
+        ("gatepost_bus_heard_total{kind=\"redis\"}", 1_013),
+        ("gatepost_bus_losses_total{kind=\"redis\"}", 1_014),
+        ("gatepost_bus_unread_total{kind=\"redis\"}", 1_015),
+        ("gatepost_invalidations_carried_total", 1_016),
+        ("gatepost_invalidations_waiting", 1_017),
+        ("gatepost_invalidations_failed_attempts_total", 1_018),
+        ("gatepost_invalidations_given_up_total", 1_019),
+    ] {
+        assert!(samples.remove(&format!("{name} {value}")), "{name} {value} is not in {}", page.0);
+    }
+    assert_eq!(samples, BTreeSet::new(), "what else is told");
+}
+
+#[tokio::test]
+async fn a_shared_cache_is_reported_probed_and_told_to_be_down() {
+    if skipped("redis") {
+        return;
+    }
+    let redis = Redis::start(&RedisOptions::default());
+    let text = format!(
+        "{MANAGED}[cache]\nkind = \"tiered\"\nurl = \"{}\"\ntimeout = \"2s\"\nconnect_timeout = \"2s\"\n\
+         [secrets]\ncache_key = \"0123456789abcdef0123456789abcdef\"\n",
+        redis.url()
+    );
+    let stack = stack(&text).await;
+    let probe = || ops::run(&stack, Command::Sources { probe: true });
+    let reply = probe().await;
+    let shared = reply.rows.last().unwrap();
+    assert_eq!(reply.exit, 0, "{:?}", reply.rows);
+    assert_eq!(
+        *shared,
+        json!({ "cache": "shared", "kind": "redis", "state": "up", "last_error": Value::Null })
+    );
+    let beside = ops::run(&stack, Command::Sources { probe: false }).await;
+    assert_eq!(beside.rows.len() + 1, reply.rows.len(), "only who probes asks it");
+
+    check(&stack, add("calvin", &[], ready(HASH, None)), 0, json!({})).await;
+    check(&stack, check_group("calvin", "staff"), 1, json!({ "cache": "miss" })).await;
+    let row = |name: &'static str| {
+        let stack = Arc::clone(&stack);
+        async move {
+            let mut stats = ops::run(&stack, Command::CacheStats).await.rows;
+            stats.retain(|row| row["cache"] == name);
+            assert_eq!(stats.len(), 1, "{name}");
+            stats.remove(0)
+        }
+    };
+    let groups = row("groups").await;
+    assert_eq!((&groups["shared_misses"], &groups["shared_hits"]), (&json!(1), &json!(0)), "{groups}");
+    assert!(row("fence").await.get("shared_hits").is_none());
+    let lanes = json!({ "cache": "shared", "kind": "redis", "up": 1, "left_alone": 0, "behind": 0 });
+    assert_eq!(row("shared").await, lanes);
+    let bus = row("bus").await;
+    assert_eq!(
+        (&bus["kind"], &bus["heard"], &bus["waiting"]),
+        (&json!("redis"), &json!(0), &json!(0)),
+        "{bus}"
+    );
+    assert!(bus["told"].as_u64().unwrap() > 0, "of the user who was added: {bus}");
+    let page = metrics::render(&stack, &stack.sources_now().await);
+    check_page(&page);
+    for sample in [
+        "gatepost_shared_cache_misses_total{realm=\"default\",source=\"local\",cache=\"groups\"} 1",
+        "gatepost_shared_cache_lanes_up{kind=\"redis\"} 1",
+        "gatepost_bus_heard_total{kind=\"redis\"} 0",
+        "gatepost_invalidations_given_up_total 0",
+    ] {
+        assert!(page.lines().any(|line| line == sample), "{sample} is not in {page}");
+    }
+    assert!(!page.contains("calvin"));
+
+    redis.kill();
+    let reply = probe().await;
+    let shared = reply.rows.last().unwrap();
+    assert_eq!((reply.exit, &shared["state"]), (3, &json!("down")), "{:?}", reply.rows);
+    assert!(shared["last_error"].as_str().unwrap().contains("unavailable"), "{shared}");
+    assert_eq!(reply.rows[0]["state"], "up", "the source is");
 }
 
 #[tokio::test]
