@@ -196,7 +196,7 @@ impl Loader {
             && let Some(at) = loaded(asked, found.age)
         {
             let _flights = self.flights();
-            self.shelf.keep_found(ask.to_key(), found, before, at);
+            self.shelf.keep_found(ask.to_key(), found, before, at, asked);
         }
         self.note_hit(ctx, found.answer.is_negative(), nanos(found.age));
         ctx.note(|| {
@@ -247,7 +247,7 @@ impl Loader {
             let answer = if again { hit.answer } else { self.serve(ctx, ask, hit) };
             return Ok(Boarded::Found(answer));
         }
-        let seen = looked.as_ref().and_then(Looked::seen);
+        let seen = looked.as_ref().map(Looked::seen);
         if let Some(waiting) = flights.join(&key, before, seen, now, |began| joins(ctx, now, since, began)) {
             drop(flights);
             note_miss();

@@ -303,15 +303,15 @@ impl Shelf {
     ///
     /// Loads must not do this at the same time: see the lock in `loader`.
     pub(crate) fn keep(&self, key: Key, answer: &Answer, before: Before, loaded: Loaded) -> Option<Duration> {
-        self.keep_as(key, answer, before, loaded.at, |answer, stamp| {
+        self.keep_as(key, answer, before, (loaded.at, loaded.at), |answer, stamp| {
             self.entry(answer, stamp, loaded, Entry::NO_END)
         })
     }
 
     /// Keeps what the shared cache has told, as [`keep`](Self::keep) does with what a load brought, and for no longer
     /// than the shared cache does.
-    pub(crate) fn keep_found(&self, key: Key, found: &Found, before: Before, at: Moment) {
-        self.keep_as(key, &found.answer, before, at, |answer, stamp| {
+    pub(crate) fn keep_found(&self, key: Key, found: &Found, before: Before, at: Moment, asked: Moment) {
+        self.keep_as(key, &found.answer, before, (at, asked), |answer, stamp| {
             let (ttl, life) = (self.lifetimes.nanos_of(&answer), nanos(found.life));
             let mut entry = Entry::new(answer, stamp, at);
             // Shortened as the entry of who has loaded it, if it lives as long there; else it has an end of its own.
@@ -324,12 +324,13 @@ impl Shelf {
         });
     }
 
+    /// Keeps an answer that was asked for at one moment, and was known not to be void at the other.
     fn keep_as(
         &self,
         key: Key,
         answer: &Answer,
         before: Before,
-        at: Moment,
+        (at, sound): (Moment, Moment),
         entry: impl FnOnce(Answer, Stamp) -> Entry,
     ) -> Option<Duration> {
         let ask = key.ask();
@@ -363,7 +364,7 @@ impl Shelf {
         let mut entry = entry(answer.clone(), stamp);
         let life = Duration::from_nanos(self.lifetimes.nanos_of_entry(&entry));
         if self.keeps() {
-            entry.end_ms = entry.end_ms.min(self.local_most);
+            entry.end_ms = entry.end_ms.min(self.local_most.saturating_add(end_ms(sound.since(at))));
             home.put(key, entry);
         }
         Some(life)

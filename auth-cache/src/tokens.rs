@@ -37,15 +37,15 @@ pub struct TokenMemory {
 /// What is shared with other processes.
 struct Shared {
     share: Share,
-    // What was read there when a token was not found, until its state is put.
-    asked: Mutex<LruCache<TokenId, Marks>>,
+    // What was read there when a token was asked for, and when, until its state is put.
+    asked: Mutex<LruCache<TokenId, (Moment, Marks)>>,
 }
 
 impl Shared {
     /// How many validations may be under way and still be shared.
     const ASKED: NonZeroUsize = NonZeroUsize::MIN.saturating_add(4_095);
 
-    fn asked(&self) -> MutexGuard<'_, LruCache<TokenId, Marks>> {
+    fn asked(&self) -> MutexGuard<'_, LruCache<TokenId, (Moment, Marks)>> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -80,7 +80,7 @@ impl TokenMemory {
             let looked = Looked { since: asked, marks: Some(marks) };
             let marks = shared.share.prepare(vec![(Key::Token(*id), Some(looked))]).await.pop();
             if let Some(marks) = marks.flatten() {
-                shared.asked().put(*id, marks);
+                shared.asked().put(*id, (asked, marks));
             }
         }
         let found = found?;
@@ -164,8 +164,9 @@ impl TokenCache for TokenMemory {
         let still = self.keep(id, &Arc::new(state.clone()), watch, began, most);
         if let Some(shared) = &self.shared {
             // Read before the validation began, so that its life, counted from there, ends no later than this.
-            let marks = shared.asked().pop(id);
-            if let (true, Some(marks)) = (still, marks) {
+            // What somebody else has read since then says nothing about this validation.
+            let marks = shared.asked().pop(id).filter(|(asked, _)| *asked <= began);
+            if let (true, Some((_, marks))) = (still, marks) {
                 shared.share.keep_token(&marks, state, most).await;
             }
         }

@@ -183,6 +183,12 @@ impl Record {
         Self { steps: Some(Mutex::default()), ..Self::default() }
     }
 
+    /// Makes an empty record that keeps as much as this one.
+    #[must_use]
+    pub fn like(&self) -> Self {
+        if self.steps.is_some() { Self::explaining() } else { Self::new() }
+    }
+
     /// Returns how many hash jobs the attempt has cost.
     #[must_use]
     pub fn hash_jobs(&self) -> u32 {

@@ -221,14 +221,17 @@ impl<S: AccountSource + ?Sized + 'static> Hashed<S> {
     async fn decide(&self, ctx: &Ctx, login: &Login, password: &Password) -> Result<Verdict> {
         let before = self.before(login);
         let fresh = matches!(ctx.freshness(), Freshness::Fresh);
-        let Some(found) = self.inner.peek_account(ctx, login).filter(|_| !fresh) else {
-            let (found, stands_in) = self.ask(ctx, login).await?;
-            return match self.judge(ctx, login, password, &found, before).await? {
-                Verdict::Rejected(_) if stands_in => Err(unknown_now()),
-                verdict => Ok(verdict),
-            };
+        let (found, used) = match self.inner.peek_account(ctx, login).filter(|_| !fresh) {
+            Some(found) => (found, CacheUse::Hit),
+            // A cache that is shared with other processes can't be peeked at: it may turn out to have the account.
+            None => self.ask(ctx, login).await?,
         };
         let verdict = self.judge(ctx, login, password, &found, before).await?;
+        match (used, &verdict) {
+            (CacheUse::Stale, Verdict::Rejected(_)) => return Err(unknown_now()),
+            (CacheUse::Hit, _) => {}
+            _ => return Ok(verdict),
+        }
         if !matches!(verdict, Verdict::Rejected(Reject::BadPassword | Reject::NoPassword)) {
             return Ok(verdict);
         }
@@ -243,15 +246,19 @@ impl<S: AccountSource + ?Sized + 'static> Hashed<S> {
         }
     }
 
-    /// Asks for an account, and tells whether it stands in, past its life, for a source that has failed.
-    async fn ask(&self, ctx: &Ctx, login: &Login) -> Result<(Lookup<Account>, bool)> {
-        // One of its own where nobody keeps a record, or where another source of the chain was stood in for.
-        let record = match ctx.record() {
-            Some(record) if record.cache() != CacheUse::Stale => Arc::clone(record),
-            _ => Arc::new(Record::new()),
-        };
-        let found = self.inner.account(&ctx.clone().with_record(Arc::clone(&record)), login).await?;
-        Ok((found, record.cache() == CacheUse::Stale))
+    /// Asks for an account, and tells how caches took part: whether it is from one, or stands in, past its life, for a
+    /// source that has failed.
+    async fn ask(&self, ctx: &Ctx, login: &Login) -> Result<(Lookup<Account>, CacheUse)> {
+        // One of its own where nobody keeps a record, or where it has another source of the chain in it already.
+        let kept = ctx.record().filter(|record| record.cache() == CacheUse::Off);
+        let record = kept
+            .map_or_else(|| Arc::new(ctx.record().map_or_else(Record::new, |kept| kept.like())), Arc::clone);
+        let found = self.inner.account(&ctx.clone().with_record(Arc::clone(&record)), login).await;
+        if kept.is_none() {
+            ctx.note_cache(record.cache());
+            record.steps().into_iter().for_each(|step| ctx.note(|| step));
+        }
+        Ok((found?, record.cache()))
     }
 
     /// Asks about an account from memory that a password did not fit; nothing if that may not be asked now and

@@ -196,7 +196,8 @@ async fn run(cli: &Cli) -> Result<Reply> {
                 return Err(Error::new(ErrorKind::Unavailable, message));
             }
             let stack = beside_a_server(cli).await?.build().await?;
-            Ok(ops::run(&stack, command).await)
+            let reply = ops::run(&stack, command).await;
+            Ok(ops::carried_at_last(&stack, reply).await)
         }
     }
 }

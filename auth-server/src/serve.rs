@@ -72,6 +72,8 @@ pub(crate) async fn serve(stack: Stack) -> Result<()> {
     tracing::info!("stopping");
     let _ = stop.send(true);
     let _ = tokio::join!(http, socket);
+    // What was voided last may be on its way to the others; nobody tries it again afterwards.
+    let _reached = stack.settle().await;
     drop(admin_socket);
     Ok(())
 }

@@ -494,11 +494,20 @@ fn read(path: &Path) -> Result<String> {
     Ok(text)
 }
 
+/// What tells one source's people from another's, also between processes: its kind and its settings, and where these
+/// name a file, which one that is.
 fn fingerprint(kind: &str, settings: &Table) -> Fingerprint {
     let mut hash = blake3::Hasher::new();
     hash.update(kind.as_bytes());
     hash.update(&[0]);
     hash.update(toml::to_string(settings).unwrap_or_default().as_bytes());
+    let text = |key| settings.get(key).and_then(Value::as_str);
+    let database = text("url").and_then(|url| url.strip_prefix("sqlite:"));
+    for file in [database, text("path")].into_iter().flatten() {
+        // Without what follows the name in a url.
+        let file = file.split('?').next().unwrap_or_default();
+        hash.update(data::place_of(Path::new(file)).as_bytes());
+    }
     let mut digest = [0; 16];
     hash.finalize_xof().fill(&mut digest);
     Fingerprint::new(digest)

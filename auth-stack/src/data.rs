@@ -78,6 +78,27 @@ pub fn check(folder: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Tells the place of a file from any other, also on another machine where it has the same name: processes that share a
+/// cache must not take one machine's people for another's. Says the folder, since the file itself may still be made, or
+/// be replaced.
+pub(crate) fn place_of(file: &Path) -> String {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let (machine, host) = (read("/etc/machine-id"), read("/proc/sys/kernel/hostname"));
+    let folder = match file.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+    #[cfg(unix)]
+    let number = {
+        use std::os::unix::fs::MetadataExt;
+        std::fs::metadata(&folder).map(|found| (found.dev(), found.ino())).unwrap_or_default()
+    };
+    #[cfg(not(unix))]
+    let number = (0_u64, 0_u64);
+    format!("{}\0{}\0{}\0{number:?}", machine.trim(), host.trim(), folder.display())
+}
+
 /// Why a file of the configuration is not read: whoever may write it decides who may log in.
 pub(crate) const ANYBODY: &str = "anybody may write this file; take that right away (chmod o-w)";
 

@@ -119,7 +119,7 @@ pub(crate) fn plan(
     let factory: Option<TableFactory> = match build {
         Some(Build::Shared) => {
             plan.local = false;
-            for key in ["size", "refresh_ahead", "local", "local_ttl", "bus"] {
+            for key in ["size", "refresh_ahead", "local", "local_ttl"] {
                 if is_set(key) {
                     let why = format!(
                         "cache.{key} is for nothing: with the kind `{kind}` this process keeps no answer"
@@ -164,9 +164,7 @@ pub(crate) fn plan(
             return Err(origins.wrong(&["cache", "prefix"], message));
         }
     }
-    if !plan.local {
-        return Ok((plan, factory));
-    }
+    // Also who keeps nothing and hears nothing tells the others: they may keep what is void.
     plan.bus = match (config.bus.as_deref(), &plan.tier) {
         (Some("none"), _) => None,
         (Some(url), _) => Some(url.to_owned()),
@@ -179,12 +177,22 @@ pub(crate) fn plan(
         let message = format!("`{}` is no bus: say the url of a Redis, or none", shown_url(bus));
         return Err(origins.wrong(&["cache", "bus"], &message));
     }
+    if !plan.local {
+        return Ok((plan, factory));
+    }
     let unheard = plan.tier.is_some() && plan.bus.is_none();
     plan.local_ttl = match config.local_ttl {
         Some(Span(most)) => Some(most),
         None if unheard => Some(UNHEARD),
         None => None,
     };
+    if plan.local_ttl.is_some() && !config.stale_if_error.0.is_zero() {
+        warnings.push(
+            "cache.stale_if_error is for little: what this process keeps ends with cache.local_ttl, and then stands in \
+             for nobody"
+                .to_owned(),
+        );
+    }
     if unheard && let Some(most) = plan.local_ttl {
         warnings.push(format!(
             "there is no bus: what another process invalidates, this one may answer from memory for another {most:?} \
@@ -296,15 +304,20 @@ fn make(
         let key = if cache.bus.is_some() { "bus" } else { "url" };
         let made = Arc::new(RedisBus::new(&redis(url, cache)).map_err(|error| placed(error, key))?);
         let ear = Arc::new(Hearing::new(Arc::clone(fence), &keys, seal)?);
-        listening = Some(made.listen(Arc::new(Telling(Arc::clone(&ear))))?);
         name = Some(made.kind());
-        bus = Some((made as Arc<dyn Bus>, Arc::clone(&ear)));
-        settings.hearing = Some(Arc::clone(&ear));
-        hearing = Some(ear);
+        if plan.local {
+            listening = Some(made.listen(Arc::new(Telling(Arc::clone(&ear))))?);
+            settings.hearing = Some(Arc::clone(&ear));
+            hearing = Some(Arc::clone(&ear));
+        }
+        bus = Some((made as Arc<dyn Bus>, ear));
     }
     settings.shared.clone_from(&shared);
     let lifetimes = Arc::clone(&settings.lifetimes);
-    let carrier = Carrier::start(shared.clone(), bus, Arc::clone(clock), move || lifetimes.longest())?;
+    // Other processes may let old answers stand in as this one does.
+    let stale = config.cache.stale_if_error.0;
+    let carrier =
+        Carrier::start(shared.clone(), bus, Arc::clone(clock), move || lifetimes.longest() + stale)?;
     let carrier = Arc::new(carrier);
     fence.carry_on(Arc::clone(&carrier) as Arc<dyn Outward>);
     Ok(Beyond { plan: plan.clone(), shared, hearing, carrier, bus: name, _listening: listening })
@@ -360,10 +373,14 @@ fn kept(folder: &Path, file: &Path) -> Result<String> {
         return Err(Error::new(ErrorKind::Misconfigured, message));
     }
     data::prepare(folder)?;
-    let mut secret = [0; SHORTEST];
-    getrandom::fill(&mut secret)
-        .map_err(|error| Error::new(ErrorKind::Internal, "there is no randomness").with("cause", error))?;
-    let secret: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+    let random = || -> Result<String> {
+        let mut bytes = [0; SHORTEST];
+        getrandom::fill(&mut bytes).map_err(|error| {
+            Error::new(ErrorKind::Internal, "there is no randomness").with("cause", error)
+        })?;
+        Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    };
+    let secret = random()?;
     let mut options = std::fs::OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
@@ -372,7 +389,7 @@ fn kept(folder: &Path, file: &Path) -> Result<String> {
         options.mode(0o600);
     }
     // Under another name first: nobody finds half of one.
-    let fresh = file.with_extension(format!("{}.new", std::process::id()));
+    let fresh = file.with_extension(format!("{}.new", random()?.get(..16).unwrap_or_default()));
     let made = options.open(&fresh).and_then(|mut made| {
         made.write_all(secret.as_bytes())?;
         made.sync_all()?;

@@ -257,8 +257,8 @@ impl Stack {
         if let Some((_, url)) = tier {
             shown.push(("url", text(&shown_url(url))));
         }
+        shown.push(("bus", text(&bus.as_deref().map_or_else(|| "none".to_owned(), shown_url))));
         if *local {
-            shown.push(("bus", text(&bus.as_deref().map_or_else(|| "none".to_owned(), shown_url))));
             if tier.is_some() {
                 shown.push(("local", text(cache.local.as_deref().unwrap_or("ttl"))));
             }

@@ -47,7 +47,7 @@ async fn every_shared_kind_is_one_word_away() {
             shown.contains("prefix = \"gatepost.\"") && shown.contains("seal = \"aes-256-gcm-siv\""),
             "{shown}"
         );
-        assert_eq!(shown.contains("bus = \"redis://127.0.0.1:6379/0\""), kind == "tiered", "{shown}");
+        assert_eq!(shown.contains("bus = \"redis://127.0.0.1:6379/0\""), kind != "memcached", "{shown}");
         assert!(!shown.contains(KEY), "{shown}");
         assert_eq!(stack.warnings(), [""; 0], "{kind}");
     }
@@ -261,4 +261,60 @@ async fn a_shared_cache_that_is_down_is_told_and_is_no_outage() {
     assert!(two.a.shared().unwrap().hearing.unwrap().deaf);
     assert_eq!(two.a.probe_shared().await.unwrap_err().kind(), ErrorKind::Unavailable);
     assert_eq!(two.store.asked(), 5, "deaf, it keeps nothing");
+}
+
+#[tokio::test]
+async fn who_keeps_nothing_itself_tells_those_who_do() {
+    if skipped("redis") {
+        return;
+    }
+    let redis = Redis::start(&RedisOptions::default());
+    let store = common::Slow::new("app");
+    let build = |kind: &str| {
+        let text = format!(
+            "[secrets]\ncache_key = \"{KEY}\"\n[cache]\nkind = \"{kind}\"\nurl = \"{}\"\ntimeout = \"2s\"",
+            redis.url()
+        );
+        builder(&[("app", store.provides())], &text).build()
+    };
+    let (tiered, bare) = (build("tiered").await.unwrap(), build("redis").await.unwrap());
+    until("it hears", || !tiered.shared().unwrap().hearing.unwrap().deaf).await;
+    let (ctx, realm) = (Ctx::new(), tiered.realm("default").unwrap());
+    let who = realm.principal(&ctx, &login("calvin")).await.unwrap().found().unwrap();
+    assert_eq!(realm.is_member(&ctx, &who, "newcomers").await.unwrap(), auth_core::Member::No);
+    bare.directory("default").unwrap().join(&ctx, &login("calvin"), "newcomers").await.unwrap();
+    until("the other hears of it", || tiered.shared().unwrap().hearing.unwrap().heard > 0).await;
+    assert_eq!(realm.is_member(&ctx, &who, "newcomers").await.unwrap(), auth_core::Member::Yes);
+}
+
+#[tokio::test]
+async fn a_password_that_was_changed_in_the_store_alone_works_at_once() {
+    if skipped("redis") {
+        return;
+    }
+    let redis = Redis::start(&RedisOptions::default());
+    for kind in ["redis", "tiered"] {
+        let store = common::Slow::new("app");
+        let text = format!(
+            "[secrets]\ncache_key = \"{KEY}\"\n[cache]\nkind = \"{kind}\"\nprefix = \"{kind}.\"\nurl = \"{}\"\n\
+             timeout = \"2s\"",
+            redis.url()
+        );
+        let build = || builder(&[("app", store.provides())], &text).build();
+        let (a, b) = (build().await.unwrap(), build().await.unwrap());
+        let user = World::user("calvin");
+        let other =
+            World::users().iter().find(|other| other.login != "calvin" && other.password.is_some()).unwrap();
+        let ctx = Ctx::new();
+        let attempt = async |stack: &Stack, password| {
+            let realm = Arc::clone(stack.realm("default").unwrap());
+            realm.login(&ctx, &login("calvin"), password).await.unwrap()
+        };
+        assert!(matches!(attempt(&a, &user.password()).await, Verdict::Accepted(_)), "{kind}");
+        until("it is stored", || stored(&a) == 1).await;
+        store.store.set_hash("calvin", other.stored_hash());
+        // The second process finds the old account in the shared cache, the first has it in memory or there.
+        assert!(matches!(attempt(&b, &other.password()).await, Verdict::Accepted(_)), "{kind}");
+        assert!(matches!(attempt(&a, &other.password()).await, Verdict::Accepted(_)), "{kind}");
+    }
 }

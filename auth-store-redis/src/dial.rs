@@ -183,15 +183,18 @@ impl Dialer {
     async fn master(&self, place: &Place, address: &Address, push: &Push) -> Result<Master> {
         let greeting = async {
             let mut wire = self.open(address, &self.login, Some(push)).await?;
-            let mut ask = Pipeline::with_capacity(2);
-            ask.cmd("INFO").arg("server").add_command(place.question());
-            let replies = wire.connection.send_packed_commands(&ask, 0, 2).await;
+            let mut ask = Pipeline::with_capacity(3);
+            ask.cmd("INFO").arg("server").cmd("INFO").arg("replication").add_command(place.question());
+            let replies = wire.connection.send_packed_commands(&ask, 0, 3).await;
             let replies = replies.map_err(|error| fault::of(&error))?;
-            let [server, answer] = <[Value; 2]>::try_from(replies).map_err(|_| fault::unreadable())?;
+            let [server, replication, answer] =
+                <[Value; 3]>::try_from(replies).map_err(|_| fault::unreadable())?;
             place.accepts(answer)?;
-            let server = text(server)?;
+            let (server, replication) = (text(server)?, text(replication)?);
             let run = field(&server, "run_id").ok_or_else(fault::unreadable)?;
-            Ok(Master { wire, address: address.clone(), incarnation: hash(run) })
+            // New each time that it becomes master: one that was demoted meanwhile has taken over what another held.
+            let history = field(&replication, "master_replid").ok_or_else(fault::unreadable)?;
+            Ok(Master { wire, address: address.clone(), incarnation: hash(&format!("{run} {history}")) })
         };
         self.limited(greeting).await.map_err(|error| error.with("server", address))
     }

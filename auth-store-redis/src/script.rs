@@ -22,8 +22,7 @@ local keep=tonumber(ARGV[3]) \
 if #KEYS>1 then \
 local now=redis.call('MGET',unpack(KEYS,2)) \
 for i=2,#KEYS do if now[i-1]~=ARGV[i+2] then return 0 end end end \
-redis.call('SET',KEYS[1],ARGV[1]) \
-redis.call('PEXPIREAT',KEYS[1],ARGV[2]) \
+redis.call('SET',KEYS[1],ARGV[1],'PXAT',ARGV[2]) \
 for i=2,#KEYS do if redis.call('PTTL',KEYS[i])<keep then redis.call('PEXPIRE',KEYS[i],ARGV[3]) end end \
 return 1";
 

@@ -310,7 +310,8 @@ async fn a_stopped_server_costs_no_call_more_than_its_limit() {
         count += calls;
     }
     println!("{count} calls of a stopped server, the longest {longest:?}");
-    assert!(longest < SHORT + Duration::from_millis(150), "{longest:?}");
+    // Hundreds of times shorter than it was stopped; a busy machine may be late with a timer.
+    assert!(longest < SHORT + Duration::from_millis(500), "{longest:?}");
     // After a few limits they fail without waiting.
     assert!(count > 64 * 40, "{count}");
     redis.cont_signal();

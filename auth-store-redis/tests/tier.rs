@@ -171,7 +171,7 @@ async fn a_user_who_may_only_what_is_needed_keeps_the_contract() {
 }
 
 /// What the README says that a user needs.
-const COMMANDS: &str = "+select +info +time +mget +get +set +pttl +pexpire +pexpireat +unlink +eval +evalsha \
+const COMMANDS: &str = "+select +info +time +mget +get +set +pttl +pexpire +unlink +eval +evalsha \
                         +subscribe +publish";
 
 #[test]

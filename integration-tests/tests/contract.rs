@@ -376,11 +376,11 @@ fn a_wrong_configuration_names_the_place_and_the_nearest_right_word() {
     misconfigured("x = \n", &["gatepost.toml:1"]);
     // Known, and not built in.
     misconfigured("[source.staff]\nkind = \"ldap\"\n", &["gatepost.toml:2", "`ldap` is not built in yet"]);
-    for kind in ["redis", "memcached", "tiered"] {
-        let words = format!("`{kind}` is not built in yet");
+    // A shared cache has a url of its kind.
+    for (kind, url) in [("redis", "memcached://h"), ("memcached", "redis://h"), ("tiered", "http://h")] {
         misconfigured(
-            &format!("[cache]\nkind = \"{kind}\"\n"),
-            &["gatepost.toml:2", &words, "none, ttl, lru, lfu, fifo, rr, mru, dict"],
+            &format!("[cache]\nkind = \"{kind}\"\nurl = \"{url}\"\n"),
+            &["gatepost.toml:3", "cache.url", &format!("the kind `{kind}` takes a url that begins with")],
         );
     }
 }
@@ -392,7 +392,7 @@ fn a_wrong_environment_is_refused_by_name() {
         refused(&gatepost, &["config", "check"], words);
         refused(&gatepost, &["serve"], words);
     };
-    check("CACHE", "redis", &["environment CACHE", "`redis` is not built in yet"]);
+    check("CACHE", "reddis", &["environment CACHE", "did you mean `redis`"]);
     check("CACHE", "lrru", &["environment CACHE", "did you mean `lru`"]);
     check("CACHE_TTL", "5x", &["environment CACHE_TTL", "5x"]);
     check("CACHE_SIZE", "many", &["CACHE_SIZE"]);

@@ -405,8 +405,17 @@ fn a_wrong_setting_does_not_tell_the_secret_in_it() {
     check("DATABASE_URL", "postgres://calvin:canary@localhost/people");
     check("DATABASE_URL", "canary");
     check("CACHE_URL", "redis://calvin:canary@localhost/");
-    let gatepost = Gatepost::new().var("CACHE_URL", "redis://calvin:canary@localhost/").var("CACHE", "redis");
-    assert!(!gatepost.run(&["serve"]).expect(2).stderr.contains("canary"));
+    let redis = |url| Gatepost::new().var("CACHE_URL", url).var("CACHE", "redis");
+    assert!(
+        !redis("redis://calvin:canary@localhost:1:2/").run(&["serve"]).expect(2).stderr.contains("canary")
+    );
+    let gatepost = redis("redis://calvin:canary@localhost/");
+    let gatepost =
+        gatepost.var("GATEPOST__SECRETS__CACHE_KEY", "canary, and at least thirty-two bytes of it");
+    for verb in [["config", "check"], ["config", "show"]] {
+        let done = gatepost.run(&verb).expect(0);
+        assert!(!done.stderr.contains("canary") && !done.stdout.contains("canary"), "{done:?}");
+    }
 }
 
 #[test]

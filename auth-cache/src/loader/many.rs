@@ -195,7 +195,7 @@ impl Loader {
                 if let Some(waiting) = ours.get(&key) {
                     return Ok(waiting.clone());
                 }
-                let seen = in_shared.as_ref().and_then(Looked::seen);
+                let seen = in_shared.as_ref().map(Looked::seen);
                 if let Some(waiting) =
                     flights.join(&key, before, seen, now, |began| joins(ctx, now, since, began))
                 {

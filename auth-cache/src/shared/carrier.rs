@@ -229,21 +229,20 @@ impl Inner {
         }
     }
 
-    /// Takes what is to be carried now.
-    fn take(&self) -> Vec<Parcel> {
+    /// Takes what is to be carried now, and how many were told so far.
+    fn take(&self) -> (Vec<Parcel>, u64) {
         let mut waiting = self.waiting();
         let mut parcels = mem::take(&mut waiting.late);
         parcels.extend(mem::take(&mut waiting.fresh).into_values());
-        parcels
+        (parcels, waiting.told)
     }
 
     /// Tries to carry everything; reports whether something is left.
     async fn carry(&self) -> bool {
-        let mut parcels = self.take();
+        let (mut parcels, tried) = self.take();
         if parcels.is_empty() {
             return false;
         }
-        let tried = parcels.iter().map(|parcel| parcel.number).max().unwrap_or_default();
         self.void(&mut parcels).await;
         self.publish(&mut parcels).await;
 

@@ -149,9 +149,9 @@ pub(crate) struct Seen {
 }
 
 impl Looked {
-    pub(crate) fn seen(&self) -> Option<Seen> {
-        let stamp = self.marks.as_ref()?.full_stamp();
-        Some(Seen { since: self.since, stamp })
+    pub(crate) fn seen(&self) -> Seen {
+        // Who could not look joins only what was put since: another process may have voided the rest.
+        Seen { since: self.since, stamp: self.marks.as_ref().and_then(Marks::full_stamp) }
     }
 }
 

@@ -122,7 +122,7 @@ impl Node {
 pub(crate) struct Turns<C> {
     pub(crate) nodes: Vec<(Arc<Node>, C)>,
     next: AtomicUsize,
-    asked: Mutex<HashMap<TokenId, (usize, Watch)>>,
+    asked: Mutex<HashMap<TokenId, Vec<(usize, Watch)>>>,
     clock: Arc<dyn Clock>,
 }
 
@@ -219,7 +219,7 @@ impl TokenCache for Turns<TokenMemory> {
         let found = tokens.get(ctx, id).await;
         // What is validated now is put where it was asked for, under that process's fence.
         let watch = node.fence.watch(self.clock.now());
-        self.asked.lock().unwrap().insert(*id, (turn, watch));
+        self.asked.lock().unwrap().entry(*id).or_default().push((turn, watch));
         found
     }
     async fn put(
@@ -230,11 +230,11 @@ impl TokenCache for Turns<TokenMemory> {
         ttl: Duration,
         watch: Watch,
     ) -> Result<()> {
-        let Some((turn, mine)) = self.asked.lock().unwrap().remove(id) else { return Ok(()) };
-        // Another has asked for the same meanwhile: this one began before, and its watch is gone.
-        if mine.began() > watch.began() {
-            return Ok(());
-        }
+        // The latest question before this validation began: it was put by who validates.
+        let before = |(_, mine): &&(usize, Watch)| mine.began() <= watch.began();
+        let latest = |all: &Vec<(usize, Watch)>| all.iter().rev().find(before).copied();
+        let found = self.asked.lock().unwrap().get(id).and_then(latest);
+        let Some((turn, mine)) = found else { return Ok(()) };
         self.nodes[turn].1.put(ctx, id, state, ttl, mine).await
     }
     fn peek_token(&self, ctx: &Ctx, id: &TokenId) -> Option<Lookup<TokenState>> {
