@@ -14,7 +14,7 @@ use std::sync::Arc;
 use auth_core::{Ctx, Directory as _, ErrorKind, Reached, Result, Subject, Verdict};
 use auth_stack::{Builder, Stack};
 use auth_testkit::servers::{Memcached, MemcachedOptions, Redis, RedisOptions, skipped};
-use auth_testkit::{CountingSource, MemoryStore, World, login};
+use auth_testkit::{CountingSource, MemoryStore, User, World, login};
 
 use common::{all, builder};
 
@@ -306,15 +306,15 @@ async fn a_password_that_was_changed_in_the_store_alone_works_at_once() {
         let other =
             World::users().iter().find(|other| other.login != "calvin" && other.password.is_some()).unwrap();
         let ctx = Ctx::new();
-        let attempt = async |stack: &Stack, password| {
+        let attempt = async |stack: &Stack, user: &User| {
             let realm = Arc::clone(stack.realm("default").unwrap());
-            realm.login(&ctx, &login("calvin"), password).await.unwrap()
+            realm.login(&ctx, &login("calvin"), &user.password()).await.unwrap()
         };
-        assert!(matches!(attempt(&a, &user.password()).await, Verdict::Accepted(_)), "{kind}");
+        assert!(matches!(attempt(&a, user).await, Verdict::Accepted(_)), "{kind}");
         until("it is stored", || stored(&a) == 1).await;
         store.store.set_hash("calvin", other.stored_hash());
         // The second process finds the old account in the shared cache, the first has it in memory or there.
-        assert!(matches!(attempt(&b, &other.password()).await, Verdict::Accepted(_)), "{kind}");
-        assert!(matches!(attempt(&a, &other.password()).await, Verdict::Accepted(_)), "{kind}");
+        assert!(matches!(attempt(&b, other).await, Verdict::Accepted(_)), "{kind}");
+        assert!(matches!(attempt(&a, other).await, Verdict::Accepted(_)), "{kind}");
     }
 }
