@@ -395,7 +395,8 @@ async fn a_master_that_becomes_a_replica_is_left_and_taken_back() {
     redis.command(&["REPLICAOF", "NO", "ONE"]);
     let (took, second) = recovered(&tier).await;
     println!("back after {took:?}");
-    assert_eq!(first, second);
+    // What it holds now it has from the other, which may not know of all that was voided here.
+    assert_ne!(first, second);
     // Who only reads finds out too.
     redis.command(&["REPLICAOF", "127.0.0.1", &other.port().to_string()]);
     let took = until("it is left", || async { read(&tier, name(1, 1), &[]).await.is_err() }).await;
