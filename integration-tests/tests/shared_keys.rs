@@ -9,18 +9,23 @@
 mod common;
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
 use auth_cache::{CacheKeys, SealKind, Settings, SharedCache, TokenMemory, Ttls};
-use auth_core::{Access, ByteTier, Clock, Ctx, Fence, Login, TokenCache, TokenId, TokenState};
+use auth_core::{
+    Access, ByteTier, Clock, Ctx, Directory as _, Fence, Id, Login, Member, NewUser, ObjectRef, Password,
+    Reached, Subject, TokenCache, TokenId, TokenState, Verdict,
+};
 use auth_stack::SystemClock;
 use auth_store_redis::{RedisConfig, RedisTier};
 use auth_testkit::servers::{Memcached, MemcachedOptions, Redis, RedisOptions, skipped};
 use auth_testkit::suite::Bench;
 use auth_testkit::{World, info, object, realm};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 
 use common::{PATIENCE, Store, config, reached, ready, until};
 
@@ -234,5 +239,119 @@ async fn a_token_lives_in_redis_for_as_long_as_is_configured_and_never_past_its_
             left <= seconds(life) && left + seconds(10) >= seconds(life)
         };
         assert_eq!(entries.into_iter().filter(|kept| is_it(kept)).count(), 1, "{life} s: {kept:?}");
+    }
+}
+
+/// A secret in the forms in which it could be found: as it is, in hex, and in base64 wherever it begins.
+fn forms(secret: &str) -> Vec<String> {
+    let hex: String = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let mut forms = vec![secret.to_owned(), hex.to_uppercase(), hex];
+    for skipped in 0..3 {
+        let padded = [vec![b' '; skipped], secret.as_bytes().to_vec()].concat();
+        let text = STANDARD_NO_PAD.encode(padded);
+        // Without what depends on what stands beside it.
+        let whole = text[(skipped * 8).div_ceil(6)..(skipped + secret.len()) * 8 / 6].to_owned();
+        forms.push(whole.replace('+', "-").replace('/', "_"));
+        forms.push(whole);
+    }
+    forms
+}
+
+fn check_silent(what: &str, told: &[u8], secrets: &[&str]) {
+    for form in secrets.iter().flat_map(|secret| forms(secret)) {
+        let found = told.windows(form.len()).any(|part| part == form.as_bytes());
+        assert!(!found, "{form} is in {what}: {}", String::from_utf8_lossy(told));
+    }
+}
+
+#[tokio::test]
+async fn nothing_that_is_kept_or_sent_names_anybody_and_nobody_elses_keys_are_touched() {
+    if skipped("redis") {
+        return;
+    }
+    for kind in ["redis", "tiered"] {
+        let more = vec!["rdbcompression no".to_owned()];
+        let redis = Redis::start(&RedisOptions { more, ..RedisOptions::default() });
+        redis.command(&["SET", "other.app", "theirs"]);
+        redis.command(&["SET", "acm", "theirs too"]);
+        let mut monitor = TcpStream::connect(("127.0.0.1", redis.port())).unwrap();
+        monitor.write_all(b"MONITOR\r\n").unwrap();
+        let mut sent = BufReader::new(monitor.try_clone().unwrap());
+        let mut line = String::new();
+        sent.read_line(&mut line).unwrap();
+        assert_eq!(line, "+OK\r\n");
+        let sent = std::thread::spawn(move || {
+            let mut all = Vec::new();
+            sent.read_to_end(&mut all).map(|_| all)
+        });
+
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite:{}", folder.path().join("app.db").display());
+        let text = format!(
+            "[source.app]\nkind = \"sql\"\nurl = \"{url}\"\n[realm.default]\npassword = [\"app\"]\n\
+             groups = [\"app\"]\nobjects = {{ \"*\" = \"app\" }}\n{}",
+            lives(&redis.url())
+        );
+        let (login, nobody, group) = ("canary-login-4711", "canary-nobody-4712", "canary-group-4713");
+        let (domain, id, mode) = ("canary-domain-4714", "canary-object-4715", "canary-mode-4716");
+        let password = "canary-password-4717";
+        let (first, second) = (ready(&text, kind).await, ready(&text, kind).await);
+        let (ctx, realm) = (Ctx::new(), Arc::clone(first.realm("default").unwrap()));
+        let calvin = Login::parse(realm.id(), login).unwrap();
+        let clear = Password::new(password.as_bytes().to_vec()).unwrap();
+        let hash = first.hasher().make(&ctx, &clear).await.unwrap();
+        let hash_text = hash.as_str().to_owned();
+        let user = NewUser { login: calvin.clone(), hash: Some(hash), groups: vec![group.to_owned()] };
+        let directory = first.directory("default").unwrap();
+        directory.add_user(&ctx, &user).await.unwrap();
+        let object = ObjectRef::new(domain, [Id::text(id)]).unwrap();
+        directory.add_object(&ctx, &object).await.unwrap();
+        directory.grant(&ctx, &calvin, &object, mode).await.unwrap();
+        for subject in
+            [Subject::Login(&calvin), Subject::Object { realm: realm.id(), object: &object }, Subject::All]
+        {
+            for stack in [&first, &second] {
+                let realm = stack.realm("default").unwrap();
+                let attempt = |login: &'static str, password: &str| {
+                    realm.attempt(&ctx, login, password.as_bytes().to_vec())
+                };
+                assert!(matches!(attempt(login, password).await.unwrap(), Verdict::Accepted(_)));
+                assert!(matches!(attempt(login, nobody).await.unwrap(), Verdict::Rejected(_)));
+                assert!(matches!(attempt(nobody, password).await.unwrap(), Verdict::Rejected(_)));
+                let who = realm.principal(&ctx, &calvin).await.unwrap().found().unwrap();
+                assert_eq!(realm.is_member(&ctx, &who, group).await.unwrap(), Member::Yes);
+                let access = realm.access(&ctx, &who, &object, Some(mode)).await.unwrap();
+                assert_eq!(access, Access::Allow);
+            }
+            first.flush(&subject);
+            assert_eq!(first.settle().await, Reached::Everything);
+        }
+        let realm = second.realm("default").unwrap();
+        assert!(realm.account(&ctx, &calvin).await.unwrap().found().is_some());
+        until("it is kept", || on_redis(&redis).values().any(|kept| !kept.is_generation())).await;
+
+        let secrets = [login, nobody, group, domain, id, mode, password, &hash_text];
+        for name in on_redis(&redis).into_keys().filter(|name| name.starts_with("acme.")) {
+            check_silent("a name", name.as_bytes(), &secrets);
+            check_silent("an entry", redis.command(&["GET", &name]).bytes().unwrap(), &secrets);
+            check_silent("a dump", redis.command(&["DUMP", &name]).bytes().unwrap(), &secrets);
+        }
+        monitor.shutdown(std::net::Shutdown::Both).unwrap();
+        let sent = sent.join().unwrap().unwrap();
+        let commands = String::from_utf8_lossy(&sent);
+        assert!(
+            commands.contains("acme.") && (kind != "tiered" || commands.contains("\"PUBLISH\"")),
+            "{commands}"
+        );
+        check_silent("what was sent", &sent, &secrets);
+        // What this test has asked itself came over the socket, as a user of its own.
+        for line in commands.lines().filter(|line| !line.contains(" unix:")).map(str::to_uppercase) {
+            let whole = ["KEYS", "SCAN", "FLUSHALL", "FLUSHDB"].map(|word| format!("\"{word}\""));
+            assert!(!whole.iter().any(|word| line.contains(word)), "{line}");
+        }
+        for (name, value) in [("other.app", "theirs"), ("acm", "theirs too")] {
+            assert_eq!(redis.command(&["GET", name]).text(), value);
+            assert_eq!(redis.command(&["PTTL", name]).int(), -1);
+        }
     }
 }
