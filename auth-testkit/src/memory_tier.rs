@@ -24,6 +24,7 @@ pub struct MemoryTier {
     keeps_nothing: AtomicBool,
     reads: AtomicU64,
     round_trips: AtomicU64,
+    voids: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -57,6 +58,7 @@ impl MemoryTier {
             keeps_nothing: AtomicBool::new(false),
             reads: AtomicU64::new(0),
             round_trips: AtomicU64::new(0),
+            voids: AtomicU64::new(0),
         }
     }
 
@@ -131,6 +133,12 @@ impl MemoryTier {
     #[must_use]
     pub fn reads(&self) -> (u64, u64) {
         (self.reads.load(Ordering::SeqCst), self.round_trips.load(Ordering::SeqCst))
+    }
+
+    /// Returns how many generations it was asked to void, those included that failed.
+    #[must_use]
+    pub fn voids(&self) -> u64 {
+        self.voids.load(Ordering::SeqCst)
     }
 
     fn server(&self, lane: usize) -> MutexGuard<'_, Server> {
@@ -243,6 +251,7 @@ impl ByteTier for MemoryTier {
     }
 
     async fn void(&self, lane: usize, names: &[WireName]) -> Result<()> {
+        self.voids.fetch_add(u64::try_from(names.len()).unwrap(), Ordering::SeqCst);
         self.turn().await?;
         {
             let mut server = self.server(lane);

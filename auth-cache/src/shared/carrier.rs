@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use auth_core::{
     Bus, Clock, Error, ErrorKind, Moment, Outward, Reached, Result, Subject, SubjectBuf, WireName,
 };
-use futures_util::future::{Either, join_all, select};
+use futures_util::future::{join_all, select};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 
@@ -229,19 +229,20 @@ impl Inner {
         }
     }
 
-    /// Takes what is to be carried now, and how many were told so far.
-    fn take(&self) -> (Vec<Parcel>, u64) {
+    /// Takes what is to be carried now, with what is late or without, and how many were told so far.
+    fn take(&self, late: bool) -> (Vec<Parcel>, u64) {
         let mut waiting = self.waiting();
-        let mut parcels = mem::take(&mut waiting.late);
+        let mut parcels = if late { mem::take(&mut waiting.late) } else { Vec::new() };
         parcels.extend(mem::take(&mut waiting.fresh).into_values());
         (parcels, waiting.told)
     }
 
-    /// Tries to carry everything; reports whether something is left.
-    async fn carry(&self) -> bool {
-        let (mut parcels, tried) = self.take();
+    /// Tries to carry what is new, and what is late too if that is due.
+    async fn carry(&self, late: bool) -> Carried {
+        let (mut parcels, tried) = self.take(late);
         if parcels.is_empty() {
-            return false;
+            let waits = !self.waiting().late.is_empty();
+            return Carried { through: false, waits };
         }
         self.void(&mut parcels).await;
         self.publish(&mut parcels).await;
@@ -257,8 +258,9 @@ impl Inner {
             }
             !done && !ended
         });
-        let left = !parcels.is_empty();
+        let through = parcels.is_empty();
         let mut waiting = self.waiting();
+        parcels.append(&mut waiting.late);
         if parcels.len() > MOST {
             let first = parcels.iter().map(|parcel| parcel.number).min().unwrap_or_default();
             let at = parcels.iter().map(|parcel| parcel.at).max().unwrap_or(now);
@@ -266,7 +268,8 @@ impl Inner {
             parcels.iter().for_each(|parcel| self.trust_again(parcel));
             parcels = vec![all];
         }
-        waiting.late.append(&mut parcels);
+        waiting.late = parcels;
+        let waits = !waiting.late.is_empty();
         let told = waiting.told;
         let first = |left: &dyn Fn(&Parcel) -> bool| {
             let all = waiting.late.iter().chain(waiting.fresh.values());
@@ -278,7 +281,7 @@ impl Inner {
         self.progress.send_modify(|so_far| {
             *so_far = Progress { shared, bus, tried: so_far.tried.max(tried) };
         });
-        left
+        Carried { through, waits }
     }
 
     async fn void(&self, parcels: &mut [Parcel]) {
@@ -339,25 +342,44 @@ impl Inner {
     }
 }
 
+/// What came of an attempt.
+#[derive(Debug, Clone, Copy)]
+struct Carried {
+    /// Whether something was tried, and all of it is everywhere.
+    through: bool,
+    /// Whether anything is late.
+    waits: bool,
+}
+
 async fn run(inner: Weak<Inner>, wake: Arc<Notify>) {
-    let mut pause = None;
+    let mut pause = FIRST_PAUSE;
+    // When what is late is tried again: not with each that is new, or an outage would cost more the longer it is.
+    let mut due: Option<Moment> = None;
     loop {
         let Some(carrier) = inner.upgrade() else { return };
-        let left = carrier.carry().await;
         let clock = Arc::clone(&carrier.clock);
+        let late = due.is_some_and(|due| due <= clock.now());
+        let Carried { through, waits } = carrier.carry(late).await;
         drop(carrier);
-        pause = left.then(|| {
-            let longer = pause.map_or(FIRST_PAUSE, |pause: Duration| pause.saturating_mul(2));
-            longer.min(LONGEST_PAUSE)
-        });
-        let woken = pin!(wake.notified());
-        match pause {
-            None => woken.await,
-            // Something new is tried at once, and what is left with it.
-            Some(pause) => {
-                let until = clock.now() + pause;
-                if let Either::Left(_) = select(woken, clock.sleep_until(until)).await {}
+        due = match (waits, due) {
+            (false, _) => {
+                pause = FIRST_PAUSE;
+                None
             }
+            // A new one got through: the rest will, too.
+            (true, Some(_)) if through && !late => Some(clock.now()),
+            (true, Some(due)) if !late => Some(due),
+            (true, before) => {
+                if before.is_some() {
+                    pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
+                }
+                Some(clock.now() + pause)
+            }
+        };
+        let woken = pin!(wake.notified());
+        match due {
+            None => woken.await,
+            Some(due) => drop(select(woken, clock.sleep_until(due)).await),
         }
     }
 }

@@ -146,6 +146,25 @@ async fn what_never_got_there_is_given_up_when_all_that_it_voided_has_ended() {
 }
 
 #[tokio::test]
+async fn what_is_late_is_not_tried_again_with_each_that_is_new() {
+    let bed = Bed::new();
+    let a = bed.bare();
+    bed.tier.fail(true);
+    for n in 0..100 {
+        a.fence.invalidate(&Subject::Login(&login(&format!("user{n}"))));
+        turns().await;
+    }
+    // Two names each, on two lanes: the person's, and that of all that was told.
+    assert_eq!(bed.tier.voids(), 400);
+    bed.tier.fail(false);
+    // Once one gets through, so do the others, at once.
+    a.fence.invalidate(&Subject::Login(&login("somebody")));
+    turns().await;
+    assert_eq!(a.fence.settle(SECOND).await, Reached::Everything);
+    assert_eq!(a.carrier.stats().waiting, 0);
+}
+
+#[tokio::test]
 async fn more_than_can_wait_is_everything() {
     let bed = Bed::new();
     let a = bed.bare();
