@@ -112,7 +112,8 @@ impl Loader {
         ask: &Ask<'_>,
     ) -> std::result::Result<Answer, Failure> {
         let mut looked = None;
-        if let Some(share) = &self.share {
+        // Who wants it fresh does not look; what is loaded then is kept there in place of what is.
+        if let Some(share) = self.share.as_ref().filter(|_| ctx.freshness() != Freshness::Fresh) {
             if let Ok(hit) = self.shelf.find(ctx, ask) {
                 return Ok(self.serve(ctx, ask, hit));
             }

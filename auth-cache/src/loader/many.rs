@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use auth_core::{Ctx, Moment, Result};
+use auth_core::{Ctx, Freshness, Moment, Result};
 
 use super::{Loader, joins};
 use crate::flight::{Failure, Landed, Seat, Waiting};
@@ -18,7 +18,7 @@ impl Loader {
     /// Answers many questions: what it can from memory or the shared cache, and for the rest joins the loads that are
     /// under way and puts one question for what nobody is loading. The answers belong to the questions in their order.
     pub(crate) async fn answer_many(self: &Arc<Self>, ctx: &Ctx, asks: &[Ask<'_>]) -> Vec<Result<Answer>> {
-        let Some(share) = &self.share else {
+        let Some(share) = self.share.as_ref().filter(|_| ctx.freshness() != Freshness::Fresh) else {
             return self.find_or_load_many(ctx, asks, Vec::new()).await;
         };
         let asked = self.shelf.clock.now();

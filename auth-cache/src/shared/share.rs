@@ -9,6 +9,7 @@ use auth_core::{
     Freshness, Generation, Login, Moment, Principal, RealmId, Result, SourceInfo, TierAsk, TierRead,
     TierTime, TierWrite, TokenId, TokenState, WireName, Written,
 };
+use futures_util::future::join_all;
 
 use super::cache::SharedCache;
 use super::codec;
@@ -535,27 +536,28 @@ impl Share {
                 }
             }
         }
-        // The lanes one after the other: there is one in the rule, and it lacks nothing.
         let mut missing: BTreeMap<usize, Vec<WireName>> = BTreeMap::new();
         for marks in all.iter().flatten() {
             missing.entry(marks.wanted.lane).or_default().extend(marks.missing());
         }
-        for (lane, mut names) in missing {
-            names.sort_unstable();
-            names.dedup();
-            let made = match names.is_empty() || self.cache.is_left_alone(lane, self.cache.clock.now()) {
-                true => Vec::new(),
-                false => {
-                    let keep = self.keep_generations();
-                    self.cache.tier.make(lane, &names, keep).await.unwrap_or_default()
-                }
-            };
-            let made: HashMap<WireName, Generation> = names.into_iter().zip(made).collect();
+        let make = missing.into_iter().map(|(lane, names)| self.make(lane, names));
+        for (lane, made) in join_all(make).await {
             for marks in all.iter_mut().flatten().filter(|marks| marks.wanted.lane == lane) {
                 marks.fill(&made);
             }
         }
         all
+    }
+
+    /// Makes the generations that a lane lacks; what can't be made stays away.
+    async fn make(&self, lane: usize, mut names: Vec<WireName>) -> (usize, HashMap<WireName, Generation>) {
+        names.sort_unstable();
+        names.dedup();
+        if names.is_empty() || self.cache.is_left_alone(lane, self.cache.clock.now()) {
+            return (lane, HashMap::new());
+        }
+        let made = self.cache.tier.make(lane, &names, self.keep_generations()).await.unwrap_or_default();
+        (lane, names.into_iter().zip(made).collect())
     }
 
     async fn mark(&self, asks: &[Ask<'_>]) -> Vec<Option<Marks>> {
