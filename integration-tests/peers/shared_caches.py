@@ -159,15 +159,15 @@ def nobody(kind):
     return app.asked == 1, f"{app.asked} of 2 questions asked the hook"
 
 
-def objects(told):
+def objects(has_repr):
     class Name:
-        """What a parameter is made of; unless `told`, it says nothing of how it is written."""
+        """What a parameter is made of; with `has_repr` it says how it is written."""
 
         def __init__(self, text):
             self.text = text
 
         def __repr__(self):
-            return f"Name({self.text!r})" if told else super().__repr__()
+            return f"Name({self.text!r})" if has_repr else super().__repr__()
 
     app = App(FSA_CACHE="ttl")
 
@@ -242,8 +242,8 @@ CHECKS = [
     ("entries live in redis for the 77 seconds configured", configured_life),
     ("entries in memcached end", some_life),
     *((f"an unknown user is remembered with {kind}", lambda kind=kind: nobody(kind)) for kind in SERVERS),
-    ("a right to one object is not taken for another's, of a class without a text form", lambda: objects(False)),
-    ("a right to one object is not taken for another's, of a class with a text form", lambda: objects(True)),
+    ("a right to one object is not taken for another's, of a class without __repr__", lambda: objects(False)),
+    ("a right to one object is not taken for another's, of a class with __repr__", lambda: objects(True)),
     ("clearing a local cache that has a prefix clears it", clear_local),
     ("clearing redis clears the own keys only, with a prefix", lambda: clear_redis("acme.")),
     ("clearing redis clears the own keys only, without a prefix", lambda: clear_redis(None)),
