@@ -200,12 +200,8 @@ async fn a_life_of_more_than_thirty_days_is_no_date_to_memcached() {
     }
 }
 
-#[tokio::test]
-async fn a_token_lives_in_redis_for_as_long_as_is_configured_and_never_past_its_own_end() {
-    if skipped("redis") {
-        return;
-    }
-    let redis = Redis::start(&RedisOptions::default());
+/// A cache of tokens that shares them over a Redis, for 111 s.
+async fn tokens_over(redis: &Redis) -> (TokenMemory, Arc<Fence>, Arc<dyn Clock>) {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let mut config = RedisConfig::new(redis.url(), "acme.");
     config.timeout = PATIENCE;
@@ -217,6 +213,16 @@ async fn a_token_lives_in_redis_for_as_long_as_is_configured_and_never_past_its_
     let settings = Settings::default().with_ttls(ttls).with_shared(Arc::new(shared));
     let fence = Arc::new(Fence::new());
     let memory = TokenMemory::new("default", Arc::clone(&fence), Arc::clone(&clock), &settings);
+    (memory, fence, clock)
+}
+
+#[tokio::test]
+async fn a_token_lives_in_redis_for_as_long_as_is_configured_and_never_past_its_own_end() {
+    if skipped("redis") {
+        return;
+    }
+    let redis = Redis::start(&RedisOptions::default());
+    let (memory, fence, clock) = tokens_over(&redis).await;
     let principal = Bench::new(&realm()).principal(&info("tokens"), World::user("calvin"));
     let ctx = Ctx::new();
     let mut seen = 0;
@@ -330,7 +336,30 @@ async fn nothing_that_is_kept_or_sent_names_anybody_and_nobody_elses_keys_are_to
         assert!(realm.account(&ctx, &calvin).await.unwrap().found().is_some());
         until("it is kept", || on_redis(&redis).values().any(|kept| !kept.is_generation())).await;
 
-        let secrets = [login, nobody, group, domain, id, mode, password, &hash_text];
+        // A token of that person, too.
+        let (token, scope) = ("canary-token-4718-of-32-bytes-now", "canary-scope-4719");
+        let (memory, fence, clock) = tokens_over(&redis).await;
+        let token_id = TokenId::new(*token.as_bytes().first_chunk().unwrap());
+        let state = TokenState {
+            principal: second
+                .realm("default")
+                .unwrap()
+                .principal(&ctx, &calvin)
+                .await
+                .unwrap()
+                .found()
+                .unwrap(),
+            scopes: [scope].into_iter().collect(),
+            expires_at: clock.wall() + Duration::from_secs(600),
+        };
+        let before = on_redis(&redis).len();
+        memory.get(&ctx, &token_id).await.unwrap();
+        let watch = fence.watch(clock.now());
+        memory.put(&ctx, &token_id, &state, Duration::from_secs(600), watch).await.unwrap();
+        assert!(on_redis(&redis).len() > before, "the token is kept");
+
+        let token = &token[..32];
+        let secrets = [login, nobody, group, domain, id, mode, password, &hash_text, token, scope];
         for name in on_redis(&redis).into_keys().filter(|name| name.starts_with("acme.")) {
             check_silent("a name", name.as_bytes(), &secrets);
             check_silent("an entry", redis.command(&["GET", &name]).bytes().unwrap(), &secrets);
