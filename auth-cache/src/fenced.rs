@@ -1,7 +1,6 @@
 //! `Fenced`: writes that void what caches remember.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use auth_core::{
@@ -9,8 +8,7 @@ use auth_core::{
     SourceInfo, StateChange, StoredHash, Subject, UserEntry,
 };
 
-/// How long a write waits for what it has voided to be known everywhere.
-const CARRYING: Duration = Duration::from_millis(500);
+use crate::Carrier;
 
 /// One thing to void.
 #[derive(Debug, Clone)]
@@ -145,10 +143,10 @@ impl Fenced {
         Voiding::new(&self.fence, bumps)
     }
 
-    /// Waits until the shared cache and the other processes know what was voided: for half a second at most, since the
-    /// write is done and the rest is tried again.
+    /// Waits until the shared cache and the other processes know what was voided, and not for long: the write is done,
+    /// and the rest is tried again.
     async fn carried<T: Send>(&self, done: T) -> T {
-        let _reached = self.fence.settle(CARRYING).await;
+        let _reached = self.fence.settle(Carrier::PATIENCE).await;
         done
     }
 

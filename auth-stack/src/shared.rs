@@ -32,9 +32,6 @@ const KEY_FILE: &str = "cache.key";
 /// The shortest secret to make keys of, in bytes.
 const SHORTEST: usize = 32;
 
-/// How long a write waits for its news to be carried: then it is said that it is not everywhere yet.
-pub(crate) const CARRYING: Duration = Duration::from_millis(500);
-
 /// A shared cache by what speaks to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Speaks {

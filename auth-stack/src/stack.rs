@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use std::time::Duration;
 
-use auth_cache::{Bound, Fenced, Lifetimes, OwnerTable, Report, Reports, Ttls};
+use auth_cache::{Bound, Carrier, Fenced, Lifetimes, OwnerTable, Report, Reports, Ttls};
 use auth_core::{Clock, Fence, Login, Owners as _, Password, Reached, Realm, Result, Subject};
 use auth_password::{Hashed, HashedStats, Hasher, HasherStats, Quality};
 use toml::{Table, Value};
@@ -18,7 +18,7 @@ use crate::load::Loaded;
 use crate::origins::Origins;
 use crate::probe::{Prober, SourceReport};
 use crate::secret::shown_url;
-use crate::shared::{Beyond, CARRYING, Plan, SharedReport, tell};
+use crate::shared::{Beyond, Plan, SharedReport, tell};
 
 /// A cache of the stack.
 #[derive(Debug)]
@@ -375,7 +375,7 @@ impl Stack {
     /// processes that listen. Waits for half a second at most; what is not carried by then is tried again, for as
     /// long as any answer may live.
     pub async fn settle(&self) -> Reached {
-        tell(self.fence.settle(CARRYING).await)
+        tell(self.fence.settle(Carrier::PATIENCE).await)
     }
 
     /// Makes what is remembered about a subject be asked for again: here at once, elsewhere once it is carried there;

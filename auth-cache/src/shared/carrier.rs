@@ -106,6 +106,9 @@ pub struct CarrierStats {
 }
 
 impl Carrier {
+    /// How long whoever has voided something waits for that to be known everywhere, before it is said that it is not.
+    pub const PATIENCE: Duration = Duration::from_millis(500);
+
     /// Begins to carry, on the tokio runtime that this is called on. `longest` tells how long an answer may live.
     ///
     /// # Errors
