@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use auth_core::{
-    AccountSource, Clock, Directory, Error, GroupOracle, ObjectPerms, PasswordSource, Resolver, Result,
-    SourceInfo,
+    AccountSource, ChangeFeed, Clock, Directory, Error, GroupOracle, ObjectPerms, PasswordSource, Resolver,
+    Result, SourceInfo,
 };
 use auth_store_file::{FileConfig, FileStore};
 use auth_store_sql::{SqlConfig, SqlStore};
@@ -100,6 +100,8 @@ pub struct Provides {
     pub fault: Option<Fault>,
     /// Looks anew whether something is.
     pub look: Option<Arc<dyn Look>>,
+    /// Tells when somebody has changed something in it.
+    pub feed: Option<Arc<dyn ChangeFeed>>,
 }
 
 impl fmt::Debug for Provides {
