@@ -20,17 +20,22 @@
 //! ```
 
 mod certs;
+mod mariadb;
 mod memcached;
+mod postgres;
 mod process;
 mod redis;
 mod sets;
 mod wire;
 
 use std::io::Write as _;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use certs::{CertPair, Certs};
+pub use mariadb::{MariaDb, MariaDbOptions};
 pub use memcached::{Memcached, MemcachedOptions};
+pub use postgres::{Postgres, PostgresOptions};
 pub(crate) use process::free_ports;
 pub use redis::{ClientCerts, Redis, RedisOptions, RedisTls, Restart};
 pub use sets::{RedisCluster, RedisSentinel};
@@ -38,6 +43,15 @@ pub use wire::Reply;
 
 /// Longer than anything here takes on a busy machine, and short enough to notice what hangs.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// With which certificates a database speaks TLS, to those who ask for it.
+#[derive(Debug, Clone)]
+pub struct DatabaseTls {
+    /// All there are.
+    pub certs: Arc<Certs>,
+    /// Whether the server shows the one that names another host.
+    pub wrong_name: bool,
+}
 
 /// Reports whether `SKIP` names a server that can't be had; says so if it does.
 #[must_use]

@@ -6,13 +6,17 @@
     reason = "a panic is how a test says what is wrong"
 )]
 
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use auth_testkit::servers::{
-    Certs, ClientCerts, Memcached, MemcachedOptions, Redis, RedisCluster, RedisOptions, RedisSentinel,
-    RedisTls, Reply, Restart, skipped, until,
+    Certs, ClientCerts, DatabaseTls, MariaDb, MariaDbOptions, Memcached, MemcachedOptions, Postgres,
+    PostgresOptions, Redis, RedisCluster, RedisOptions, RedisSentinel, RedisTls, Reply, Restart, skipped,
+    until,
 };
 
 fn ok() -> Reply {
@@ -209,6 +213,181 @@ fn a_memcached_answers_stops_and_starts_again_empty() {
     assert_eq!(memcached.command("mg key v"), "EN\r\n");
     memcached.kill();
     assert!(memcached.try_command("mn").is_err());
+}
+
+/// Runs a program to its end and returns all that it says.
+fn said(command: &mut Command) -> String {
+    let output = command.output().expect("a program");
+    [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat()
+}
+
+/// Asks as an application would: over TCP, or by the socket, with the user's password.
+fn psql(postgres: &Postgres, host: &str, more: &[(&str, &str)], statement: &str) -> String {
+    let mut command = Command::new("psql");
+    command.args(["-XAtq", "-U", Postgres::USER, "-d", "shop", "-h", host, "-c", statement]);
+    command.args(["-p", &postgres.port().to_string()]).env("PGPASSWORD", Postgres::PASSWORD);
+    said(command.envs(more.iter().copied())).trim().to_owned()
+}
+
+#[test]
+fn a_postgres_answers_stops_and_starts_again_with_what_was_committed() {
+    if skipped("postgres") {
+        return;
+    }
+    let postgres = Postgres::start(&PostgresOptions { tls: None, more: vec!["max_connections=33".into()] });
+    postgres.create("shop");
+    assert_eq!(psql(&postgres, "127.0.0.1", &[], "CREATE TABLE a (b text)"), "");
+    assert_eq!(postgres.sql("shop", "INSERT INTO a VALUES ('x'); SELECT b, 7 FROM a"), "x|7");
+    assert_eq!(postgres.sql("shop", "SHOW max_connections"), "33");
+    assert!(postgres.try_sql("shop", "SELECT nonsense").is_err_and(|why| why.contains("does not exist")));
+    let socket = postgres.socket().display().to_string();
+    assert_eq!(psql(&postgres, &socket, &[], "SELECT current_user"), "app");
+    let wrong = psql(&postgres, "127.0.0.1", &[("PGPASSWORD", "other")], "SELECT 1");
+    assert!(wrong.contains("password authentication failed"), "{wrong}");
+    assert!(postgres.url("shop").starts_with("postgres://app:tiger@127.0.0.1:"));
+
+    // Those that serve a connection are stopped too.
+    let mut waiting = Command::new("psql");
+    waiting.args(["-XAtq", "-U", Postgres::USER, "-d", "shop", "-h", &socket]);
+    waiting.args(["-p", &postgres.port().to_string()]).env("PGPASSWORD", Postgres::PASSWORD);
+    let mut waiting = waiting.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("psql");
+    let mut ask = waiting.stdin.take().expect("a pipe");
+    let mut answers = BufReader::new(waiting.stdout.take().expect("a pipe")).lines();
+    writeln!(ask, "SELECT 'one';").expect("psql");
+    assert_eq!(answers.next().expect("a line").expect("a text"), "one");
+    postgres.stop_signal();
+    writeln!(ask, "SELECT 'two';").expect("psql");
+    let (tell, told) = mpsc::channel();
+    let reader = std::thread::spawn(move || tell.send(answers.next()));
+    assert!(told.recv_timeout(Duration::from_millis(200)).is_err(), "an answer of a server that is stopped");
+    postgres.cont_signal();
+    let two = told.recv_timeout(Duration::from_secs(30)).expect("in time").expect("a line");
+    assert_eq!(two.expect("a text"), "two");
+    drop(ask);
+    waiting.wait().expect("a child");
+    assert!(reader.join().expect("a thread").is_ok());
+
+    let (pid, port) = (postgres.pid(), postgres.port());
+    postgres.restart();
+    assert!(!runs(pid) && postgres.port() == port);
+    assert_eq!(postgres.sql("shop", "SELECT b FROM a"), "x");
+    postgres.kill();
+    assert!(postgres.try_sql("shop", "SELECT 1").is_err() && postgres.socket().exists());
+    postgres.restart();
+    postgres.stop_signal();
+    let (pid, folder) = (postgres.pid(), postgres.socket().to_owned());
+    drop(postgres);
+    assert!(!runs(pid) && !folder.exists(), "a stopped one ends too, and leaves nothing");
+}
+
+#[test]
+fn a_postgres_speaks_tls_with_its_own_authority() {
+    if skipped("postgres") {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let certs = std::sync::Arc::new(Certs::make(folder.path()));
+    let (ca, unknown) = (certs.ca().display().to_string(), certs.unknown_ca().display().to_string());
+    let start = |wrong_name| {
+        let tls = Some(DatabaseTls { certs: std::sync::Arc::clone(&certs), wrong_name });
+        let postgres = Postgres::start(&PostgresOptions { tls, more: Vec::new() });
+        postgres.create("shop");
+        postgres
+    };
+    let ask = |postgres: &Postgres, ca: &str| {
+        let full = [("PGSSLMODE", "verify-full"), ("PGSSLROOTCERT", ca)];
+        psql(postgres, "localhost", &full, "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
+    };
+    let postgres = start(false);
+    assert_eq!(ask(&postgres, &ca), "t");
+    let refused = ask(&postgres, &unknown);
+    assert!(refused.contains("certificate verify failed"), "{refused}");
+    let refused = ask(&start(true), &ca);
+    assert!(refused.contains("does not match host name"), "{refused}");
+}
+
+/// Asks as an application would: over TCP, or by the socket, with the user's password.
+fn mariadb(server: &MariaDb, how: &[&str], statement: &str) -> String {
+    let mut command = Command::new("mariadb");
+    command.args(["--no-defaults", "-N", "-B", "-u", MariaDb::USER]);
+    command.args(how).args(["-P", &server.port().to_string(), "-D", "shop", "-e", statement]);
+    said(&mut command).trim().to_owned()
+}
+
+#[test]
+fn a_mariadb_answers_stops_and_starts_again_with_what_was_committed() {
+    if skipped("mariadb") {
+        return;
+    }
+    let server = MariaDb::start(&MariaDbOptions { tls: None, more: vec!["--max-connections=33".into()] });
+    server.create("shop");
+    let (tcp, password) = ("-h127.0.0.1", format!("-p{}", MariaDb::PASSWORD));
+    assert_eq!(mariadb(&server, &[tcp, &password], "CREATE TABLE a (b TEXT)"), "");
+    assert_eq!(server.sql("shop", "INSERT INTO a VALUES ('x'); SELECT b, 7 FROM a"), "x\t7");
+    assert_eq!(
+        server.sql("shop", "SELECT @@max_connections, @@collation_database"),
+        "33\tutf8mb4_unicode_ci"
+    );
+    assert!(server.try_sql("shop", "SELECT nonsense").is_err_and(|why| why.contains("Unknown column")));
+    let socket = format!("-S{}", server.socket().display());
+    assert_eq!(mariadb(&server, &[&socket, &password], "SELECT current_user()"), "app@%");
+    let wrong = mariadb(&server, &[tcp, "-pother"], "SELECT 1");
+    assert!(wrong.contains("Access denied"), "{wrong}");
+    assert!(mariadb(&server, &[tcp, &password], "SELECT * FROM mysql.user").contains("denied"));
+    assert!(server.url("shop").starts_with("mariadb://app:tiger@127.0.0.1:"));
+
+    server.stop_signal();
+    assert!(std::net::TcpStream::connect(("127.0.0.1", server.port())).is_ok());
+    server.cont_signal();
+    let (pid, port) = (server.pid(), server.port());
+    server.restart();
+    assert!(!runs(pid) && server.port() == port);
+    assert_eq!(server.sql("shop", "SELECT b FROM a"), "x");
+    server.kill();
+    assert!(server.try_sql("shop", "SELECT 1").is_err());
+}
+
+#[test]
+fn a_mariadb_speaks_tls_with_its_own_authority() {
+    if skipped("mariadb") {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let certs = std::sync::Arc::new(Certs::make(folder.path()));
+    let start = |wrong_name| {
+        let tls = Some(DatabaseTls { certs: std::sync::Arc::clone(&certs), wrong_name });
+        let server = MariaDb::start(&MariaDbOptions { tls, more: Vec::new() });
+        server.create("shop");
+        server
+    };
+    let ask = |server: &MariaDb, ca: std::path::PathBuf| {
+        let (ca, password) = (format!("--ssl-ca={}", ca.display()), format!("-p{}", MariaDb::PASSWORD));
+        let how = ["-hlocalhost", "--protocol=tcp", &ca, "--ssl-verify-server-cert", &password];
+        mariadb(server, &how, "SHOW STATUS LIKE 'Ssl_version'")
+    };
+    let server = start(false);
+    let version = ask(&server, certs.ca());
+    assert!(version.contains("TLSv1."), "{version}");
+    for (server, ca) in [(server, certs.unknown_ca()), (start(true), certs.ca())] {
+        let refused = ask(&server, ca);
+        assert!(refused.contains("ERROR 2026"), "{refused}");
+    }
+}
+
+#[test]
+fn what_a_killed_test_has_left_in_memory_is_cleared_up() {
+    let memory = Path::new("/dev/shm");
+    // No process has this number: <https://man7.org/linux/man-pages/man5/proc_sys_kernel.5.html>.
+    let left = memory.join("mariadb-4194999-0");
+    if skipped("mariadb") || std::fs::create_dir_all(left.join("data")).is_err() {
+        return;
+    }
+    let other = memory.join("mariadb-4194999-mine");
+    std::fs::create_dir_all(&other).expect("a folder");
+    drop(MariaDb::start(&MariaDbOptions::default()));
+    let (gone, kept) = (!left.exists(), other.exists());
+    std::fs::remove_dir_all(&other).expect("a folder of ours");
+    assert!(gone && kept);
 }
 
 #[test]

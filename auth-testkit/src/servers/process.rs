@@ -54,6 +54,34 @@ impl Server {
         Self { program, folder: Folder::new(program.skip), running: Mutex::default() }
     }
 
+    /// Makes the folder of a server that writes much: in memory, where that can be had.
+    pub(super) fn in_memory(program: &'static Program) -> Self {
+        Self { program, folder: Folder::in_memory(program.skip), running: Mutex::default() }
+    }
+
+    /// Runs a program of the same package to its end, as the user whom the server runs as.
+    ///
+    /// # Panics
+    /// If it fails.
+    #[track_caller]
+    pub(super) fn run(&self, program: &'static Program, args: &[String]) {
+        let output =
+            command(program, args, self.folder()).output().expect("setpriv, of the package util-linux");
+        let said = [output.stdout, output.stderr].concat();
+        assert!(output.status.success(), "{} failed:\n{}", program.name, String::from_utf8_lossy(&said));
+    }
+
+    /// Sends a signal, and waits for the end of the server; kills it if it does not end by itself.
+    pub(super) fn end(&self, by: &str) {
+        let Some(pid) = self.running().as_ref().map(|running| running.child.id()) else { return };
+        signal(pid, by);
+        let began = stopwatch();
+        while !self.ended() && began.elapsed() < Duration::from_secs(5) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        self.kill();
+    }
+
     pub(super) fn folder(&self) -> &Path {
         &self.folder.0
     }
@@ -104,27 +132,35 @@ impl Server {
         self.running().as_ref().expect("a server that runs").child.id()
     }
 
-    /// Kills the server, if it runs, and waits for its end.
+    /// Kills the server, if it runs, with the processes that it has started, and waits for its end.
     pub(super) fn kill(&self) {
         // The keeper outlives the server.
         if let Some(mut running) = self.running().take() {
+            let children = children(running.child.id());
             let _ = running.child.kill();
             let _ = running.child.wait();
+            children.into_iter().for_each(|pid| _ = try_signal(pid, "KILL"));
         }
     }
 
-    /// Sends SIGSTOP, and waits until the server has stopped.
+    /// Sends SIGSTOP, also to the processes that it has started, and waits until they have stopped.
     #[track_caller]
     pub(super) fn stop(&self) {
         let pid = self.pid();
         signal(pid, "STOP");
         until("the server has stopped", || state(pid) == Some('T'));
+        let gone_or_stopped = |pid: &u32| state(*pid).is_none_or(|state| state == 'T' || state == 'Z');
+        let children = children(pid);
+        children.iter().for_each(|pid| _ = try_signal(*pid, "STOP"));
+        until("its processes have stopped", || children.iter().all(gone_or_stopped));
     }
 
     /// Sends SIGCONT.
     #[track_caller]
     pub(super) fn cont(&self) {
-        signal(self.pid(), "CONT");
+        let pid = self.pid();
+        children(pid).into_iter().for_each(|pid| _ = try_signal(pid, "CONT"));
+        signal(pid, "CONT");
     }
 
     /// Writes a file that nobody but the server reads.
@@ -152,7 +188,9 @@ impl Drop for Server {
     }
 }
 
-fn spawn(program: &'static Program, args: &[String], folder: &Path, log: &File) -> Running {
+/// Makes the command that runs a program without rights and ends it with the thread that starts it.
+#[track_caller]
+fn command(program: &'static Program, args: &[String], folder: &Path) -> Command {
     let path = path();
     assert!(
         path.split(':').any(|folder| Path::new(folder).join(program.name).is_file()),
@@ -169,6 +207,12 @@ fn spawn(program: &'static Program, args: &[String], folder: &Path, log: &File) 
     }
     command.arg("--").arg(program.name).args(args).env_clear().env("PATH", path).current_dir(folder);
     command.stdin(Stdio::null());
+    command
+}
+
+#[track_caller]
+fn spawn(program: &'static Program, args: &[String], folder: &Path, log: &File) -> Running {
+    let mut command = command(program, args, folder);
     command.stdout(log.try_clone().expect("a file")).stderr(log.try_clone().expect("a file"));
     let (tell, told) = mpsc::channel();
     let (keeper, end) = mpsc::channel::<()>();
@@ -184,8 +228,15 @@ fn spawn(program: &'static Program, args: &[String], folder: &Path, log: &File) 
 }
 
 /// The PATH, with the folders where servers live.
-fn path() -> String {
-    format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_else(|_| "/usr/bin:/bin".into()))
+///
+/// Debian keeps PostgreSQL's, by version, where no PATH reaches.
+pub(super) fn path() -> String {
+    let mut folders = vec![std::env::var("PATH").unwrap_or_else(|_| "/usr/bin:/bin".into())];
+    folders.extend(["/usr/sbin", "/sbin"].map(str::to_owned));
+    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let newest = versions.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()).max();
+    folders.extend(newest.map(|version| format!("/usr/lib/postgresql/{version}/bin")));
+    folders.join(":")
 }
 
 /// Reports whether this is root, who would not be stopped by any permission.
@@ -202,9 +253,21 @@ fn give_away(path: &Path) {
 
 #[track_caller]
 fn signal(pid: u32, name: &str) {
+    assert!(try_signal(pid, name), "process {pid} takes no {name}");
+}
+
+/// Signals a process that may have ended by itself.
+fn try_signal(pid: u32, name: &str) -> bool {
     // The shell's own `kill` is everywhere; the program of that name is not.
-    let status = Command::new("sh").args(["-c", &format!("kill -{name} {pid}")]).status().expect("a shell");
-    assert!(status.success(), "process {pid} takes no {name}");
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("kill -{name} {pid}")]).stderr(Stdio::null());
+    command.status().expect("a shell").success()
+}
+
+/// Finds the processes that a process has started.
+fn children(pid: u32) -> Vec<u32> {
+    let listed = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    listed.split_whitespace().filter_map(|child| child.parse().ok()).collect()
 }
 
 /// The state of a process as the kernel tells it: `T` for one that is stopped.
@@ -221,18 +284,44 @@ pub(super) struct Folder(pub(super) PathBuf);
 impl Folder {
     fn new(name: &str) -> Self {
         let here = std::env::temp_dir();
+        Self::make(&here, name).unwrap_or_else(|error| panic!("no folder in {}: {error}", here.display()))
+    }
+
+    /// Makes a folder in memory, or where temporary files are.
+    fn in_memory(name: &str) -> Self {
+        let memory = Path::new("/dev/shm");
+        clear_up(memory, name);
+        Self::make(memory, name).unwrap_or_else(|_| Self::new(name))
+    }
+
+    fn make(here: &Path, name: &str) -> std::io::Result<Self> {
         for n in 0_u32.. {
             let path = here.join(format!("{name}-{}-{n}", std::process::id()));
             match DirBuilder::new().mode(0o700).create(&path) {
                 Ok(()) => {
                     give_away(&path);
-                    return Self(path);
+                    return Ok(Self(path));
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-                Err(error) => panic!("no folder {}: {error}", path.display()),
+                Err(error) => return Err(error),
             }
         }
         unreachable!("a number that is free")
+    }
+}
+
+/// Removes what tests that were killed have left in memory.
+fn clear_up(memory: &Path, name: &str) {
+    for entry in std::fs::read_dir(memory).into_iter().flatten().flatten() {
+        let file = entry.file_name();
+        let whose =
+            file.to_str().and_then(|file| file.strip_prefix(name)?.strip_prefix('-')?.split_once('-'));
+        let gone = |(pid, n): (&str, &str)| {
+            n.parse::<u32>().is_ok() && pid.parse::<u32>().is_ok_and(|pid| state(pid).is_none())
+        };
+        if whose.is_some_and(gone) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
     }
 }
 
