@@ -11,6 +11,7 @@ use auth_core::{
     Result, SourceInfo,
 };
 use auth_store_file::{FileConfig, FileStore};
+use auth_store_ldap::{LdapConfig, LdapStore, Mode};
 use auth_store_sql::{SqlConfig, SqlStore};
 use serde::de::DeserializeOwned;
 
@@ -216,11 +217,11 @@ where
 }
 
 /// Kinds whose names are taken, and that this build does not have.
-pub(crate) const NOT_BUILT_IN: [&str; 2] = ["ldap", "redis"];
+pub(crate) const NOT_BUILT_IN: [&str; 1] = ["redis"];
 
 /// The one list of the kinds that are built in. A new store adds one line here.
 pub(crate) fn built_in() -> Vec<(&'static str, Arc<dyn SourceKind>)> {
-    vec![("sql", Arc::new(open_sql)), ("file", Arc::new(open_file))]
+    vec![("sql", Arc::new(open_sql)), ("file", Arc::new(open_file)), ("ldap", Arc::new(open_ldap))]
 }
 
 async fn open_sql(mut opening: Opening<'_>) -> Result<Provides> {
@@ -257,6 +258,19 @@ async fn open_file(mut opening: Opening<'_>) -> Result<Provides> {
     }
     provides.look = Some(Arc::clone(&store) as Arc<dyn Look>);
     provides.fault = Some(Arc::new(move || store.fault()));
+    Ok(provides)
+}
+
+async fn open_ldap(mut opening: Opening<'_>) -> Result<Provides> {
+    let config: LdapConfig = opening.settings()?;
+    let store = Arc::new(LdapStore::connect(opening.info, config, opening.clock).await?);
+    let mut provides = match store.mode() {
+        Mode::FetchHash => Provides::accounts(Arc::clone(&store) as Arc<dyn AccountSource>),
+        _ => Provides::decisions(Arc::clone(&store) as Arc<dyn PasswordSource>),
+    };
+    if store.has_groups() {
+        provides.groups = Some(store as Arc<dyn GroupOracle>);
+    }
     Ok(provides)
 }
 

@@ -515,8 +515,7 @@ async fn unknown_kinds_and_those_to_come_are_refused_by_name() {
     }
     for (kind, message) in [
         ("sqll", "there is no source `sqll`; did you mean `sql`?"),
-        ("ldap", "the source `ldap` is not built in yet; built in: file, memory, register, sql"),
-        ("redis", "the source `redis` is not built in yet; built in: file, memory, register, sql"),
+        ("redis", "the source `redis` is not built in yet; built in: file, ldap, memory, register, sql"),
     ] {
         let file = format!("[source.a]\nkind = \"{kind}\"\n");
         check_refused(&file, &[], &format!("gatepost.toml:2: source.a.kind: {message}")).await;
@@ -524,7 +523,7 @@ async fn unknown_kinds_and_those_to_come_are_refused_by_name() {
     check_refused(
         "",
         &[("LDAP_URL", "ldap://h")],
-        "environment LDAP_URL: source.staff.kind: the source `ldap` is not built in yet; built in: file, memory, register, sql",
+        "environment LDAP_URL: source.staff: the key `base` is missing",
     )
     .await;
 }

@@ -26,6 +26,7 @@ mod postgres;
 mod process;
 mod redis;
 mod sets;
+mod slapd;
 mod wire;
 
 use std::io::Write as _;
@@ -39,6 +40,7 @@ pub use postgres::{Postgres, PostgresOptions};
 pub(crate) use process::free_ports;
 pub use redis::{ClientCerts, Redis, RedisOptions, RedisTls, Restart};
 pub use sets::{RedisCluster, RedisSentinel};
+pub use slapd::{Slapd, SlapdOptions, SlapdTls};
 pub use wire::Reply;
 
 /// Longer than anything here takes on a busy machine, and short enough to notice what hangs.

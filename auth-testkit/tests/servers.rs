@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use auth_testkit::servers::{
     Certs, ClientCerts, DatabaseTls, MariaDb, MariaDbOptions, Memcached, MemcachedOptions, Postgres,
-    PostgresOptions, Redis, RedisCluster, RedisOptions, RedisSentinel, RedisTls, Reply, Restart, skipped,
-    until,
+    PostgresOptions, Redis, RedisCluster, RedisOptions, RedisSentinel, RedisTls, Reply, Restart, Slapd,
+    SlapdOptions, skipped, until,
 };
 
 fn ok() -> Reply {
@@ -474,4 +474,25 @@ fn servers_started_at_the_same_time_do_not_meet() {
     ports.sort_unstable();
     ports.dedup();
     assert_eq!(ports.len(), 16);
+}
+
+#[test]
+fn a_slapd_answers_stops_and_starts_again_with_what_it_had() {
+    if skipped("slapd") {
+        return;
+    }
+    let slapd = Slapd::start(&SlapdOptions::default());
+    let base = Slapd::BASE;
+    slapd.add(&format!("dn: {base}\nobjectClass: dcObject\nobjectClass: organization\ndc: example\no: E\n"));
+    let read = |slapd: &Slapd| slapd.must("ldapsearch", &["-LLL", "-b", base, "(dc=example)", "o"], "");
+    assert!(read(&slapd).contains("o: E"));
+    assert!(slapd.log().contains("filter=\"(dc=example)\""), "{}", slapd.log());
+    slapd.modify(&format!("dn: {base}\nchangetype: modify\nreplace: o\no: F\n"));
+    slapd.stop_signal();
+    slapd.cont_signal();
+    slapd.restart();
+    assert!(read(&slapd).contains("o: F"));
+    let folder = slapd.folder();
+    drop(slapd);
+    assert!(!folder.exists());
 }

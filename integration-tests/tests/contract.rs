@@ -375,7 +375,7 @@ fn a_wrong_configuration_names_the_place_and_the_nearest_right_word() {
     );
     misconfigured("x = \n", &["gatepost.toml:1"]);
     // Known, and not built in.
-    misconfigured("[source.staff]\nkind = \"ldap\"\n", &["gatepost.toml:2", "`ldap` is not built in yet"]);
+    misconfigured("[source.staff]\nkind = \"redis\"\n", &["gatepost.toml:2", "`redis` is not built in yet"]);
     // A shared cache has a url of its kind.
     for (kind, url) in [("redis", "memcached://h"), ("memcached", "redis://h"), ("tiered", "http://h")] {
         misconfigured(

@@ -173,6 +173,14 @@ impl Server {
         path
     }
 
+    /// Makes a folder that nobody but the server reads.
+    pub(super) fn make_folder(&self, name: &str) -> PathBuf {
+        let path = self.folder().join(name);
+        DirBuilder::new().mode(0o700).create(&path).expect("a folder in a folder of our own");
+        give_away(&path);
+        path
+    }
+
     /// Removes every file of the folder.
     pub(super) fn clear(&self) {
         for entry in std::fs::read_dir(self.folder()).expect("a folder of our own").flatten() {
