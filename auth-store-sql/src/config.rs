@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 
 use serde::Deserialize;
 
@@ -12,7 +13,8 @@ use serde::Deserialize;
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct SqlConfig {
-    /// Where the database is: `sqlite:path`, `sqlite://path`, `sqlite::memory:`.
+    /// Where the database is: `sqlite:path`, `sqlite://path`, `sqlite::memory:`, `postgres://user:password@host/db`,
+    /// `mariadb://user:password@host/db` (`postgresql:` and `mysql:` are the same).
     pub url: String,
     /// Whether the tables are the store's own. By default they are if there is no query and no object.
     #[serde(default)]
@@ -29,6 +31,43 @@ pub struct SqlConfig {
     /// How long a statement waits for a lock of another connection or process, in milliseconds.
     #[serde(default = "busy_timeout_ms")]
     pub busy_timeout_ms: u64,
+    /// How long the server works on one statement, in milliseconds. SQLite has no such limit.
+    #[serde(default = "statement_timeout_ms")]
+    pub statement_timeout_ms: u64,
+    /// How the connection to a server is secured.
+    #[serde(default)]
+    pub tls: TlsConfig,
+}
+
+/// How the connection to a server is secured.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
+pub struct TlsConfig {
+    /// What is checked. By default everything if the server is on another machine or any key here is set, and
+    /// no TLS on a loopback address.
+    pub mode: Option<TlsMode>,
+    /// A PEM file with the authorities to trust besides Mozilla's list.
+    pub ca: Option<PathBuf>,
+    /// A PEM file with the certificate that is shown to the server.
+    pub cert: Option<PathBuf>,
+    /// A PEM file with its key.
+    pub key: Option<PathBuf>,
+}
+
+/// What of a server's certificate is checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum TlsMode {
+    /// That an authority that is trusted has signed it, and that it names the host.
+    VerifyFull,
+    /// That an authority that is trusted has signed it: any of its servers may answer.
+    VerifyCa,
+    /// Nothing: whoever is in between may answer.
+    Require,
+    /// No TLS: whoever is in between reads all hashes.
+    Off,
 }
 
 /// The queries about people.
@@ -61,9 +100,38 @@ pub struct ObjectConfig {
     /// has `:mode`.
     #[serde(default)]
     pub any: Option<String>,
+    /// Lists which of many objects are there. With `access_many` it asks about many objects at once.
+    #[serde(default)]
+    pub exists_many: Option<String>,
+    /// Lists for which of many objects a person has a right.
+    #[serde(default)]
+    pub access_many: Option<String>,
     /// The type of the object's id.
     #[serde(default)]
-    pub id: ObjectId,
+    pub id: ObjectIds,
+}
+
+/// The types of the parts of an object's id: one for all, or one for each.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+#[non_exhaustive]
+pub enum ObjectIds {
+    /// All parts have this type.
+    All(ObjectId),
+    /// The parts have these types, in their order.
+    Each(Vec<ObjectId>),
+}
+
+impl From<ObjectId> for ObjectIds {
+    fn from(kind: ObjectId) -> Self {
+        Self::All(kind)
+    }
+}
+
+impl Default for ObjectIds {
+    fn default() -> Self {
+        Self::All(ObjectId::default())
+    }
 }
 
 /// The type of an object's id in the database.
@@ -76,6 +144,8 @@ pub enum ObjectId {
     Text,
     /// Whole numbers; a text that is none names no object.
     Int,
+    /// UUIDs; a text that is none in its usual spelling names no object.
+    Uuid,
 }
 
 /// The limits of the connection pool.
@@ -85,7 +155,7 @@ pub enum ObjectId {
 pub struct PoolConfig {
     /// How many connections read at once. One more writes.
     pub max_connections: u32,
-    /// How long a question waits for a connection, in milliseconds.
+    /// How long a question waits for a connection, also a new one, in milliseconds.
     pub acquire_timeout_ms: u64,
 }
 
@@ -99,6 +169,10 @@ const fn busy_timeout_ms() -> u64 {
     1_000
 }
 
+const fn statement_timeout_ms() -> u64 {
+    4_500
+}
+
 impl SqlConfig {
     /// Makes the settings of a managed database.
     pub fn new(url: impl Into<String>) -> Self {
@@ -109,6 +183,8 @@ impl SqlConfig {
             object: BTreeMap::new(),
             pool: PoolConfig::default(),
             busy_timeout_ms: busy_timeout_ms(),
+            statement_timeout_ms: statement_timeout_ms(),
+            tls: TlsConfig::default(),
         }
     }
 
@@ -122,7 +198,7 @@ impl SqlConfig {
 
 impl fmt::Debug for SqlConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { url, managed, query, object, pool, busy_timeout_ms } = self;
+        let Self { url, managed, query, object, pool, busy_timeout_ms, statement_timeout_ms, tls } = self;
         f.debug_struct("SqlConfig")
             .field("url", &masked(url))
             .field("managed", managed)
@@ -130,6 +206,8 @@ impl fmt::Debug for SqlConfig {
             .field("object", object)
             .field("pool", pool)
             .field("busy_timeout_ms", busy_timeout_ms)
+            .field("statement_timeout_ms", statement_timeout_ms)
+            .field("tls", tls)
             .finish()
     }
 }
@@ -170,7 +248,9 @@ mod tests {
             "url = 'sqlite:a'\nmanged = true",
             "url = 'sqlite:a'\n[query]\nacount = 'x'",
             "url = 'sqlite:a'\n[object.doc]\nexists = 'a'\naccess = 'b'\nmode = 'c'",
-            "url = 'sqlite:a'\n[object.doc]\nexists = 'a'\naccess = 'b'\nid = 'uuid'",
+            "url = 'sqlite:a'\n[object.doc]\nexists = 'a'\naccess = 'b'\nid = 'guid'",
+            "url = 'postgres://db/app'\n[tls]\nmode = 'prefer'",
+            "url = 'postgres://db/app'\n[tls]\nverify = false",
             "url = 'sqlite:a'\n[pool]\nmax = 3",
             "managed = true",
         ] {
@@ -183,5 +263,11 @@ mod tests {
         let config: SqlConfig = toml::from_str("url = 'sqlite:a'\n[pool]\nmax_connections = 8").unwrap();
         assert_eq!((config.pool.max_connections, config.pool.acquire_timeout_ms), (8, 1_000));
         assert_eq!((config.busy_timeout_ms, config.managed, config.has_queries()), (1_000, None, false));
+        assert_eq!((config.statement_timeout_ms, config.tls.mode), (4_500, None));
+        let config: SqlConfig =
+            toml::from_str("url = 'a'\n[object.doc]\nexists = ''\naccess = ''\nid = ['text', 'int', 'uuid']")
+                .unwrap();
+        let each = ObjectIds::Each(vec![ObjectId::Text, ObjectId::Int, ObjectId::Uuid]);
+        assert_eq!(config.object["doc"].id, each);
     }
 }

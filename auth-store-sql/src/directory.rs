@@ -13,9 +13,11 @@ use auth_core::{
 
 use crate::account::{Columns, corrupt};
 use crate::db::Tx;
+use crate::error::is_conflict;
 use crate::managed;
+use crate::scan::Dialect;
 use crate::state::State;
-use crate::statement::{Args, Statement, Value};
+use crate::statement::{Args, Kind, Known, Statement, Value};
 use crate::store::{SqlStore, undeclared};
 use crate::value::{Cell, Unreadable, to_unix};
 
@@ -26,23 +28,29 @@ const PAGE: u32 = 1_000;
 /// they are verified, since a store depends on no crate that hashes.
 const MAX_HASH_BYTES: usize = 4_096;
 
-const PARAMETERS: &[&str] = &[
-    "after",
-    "disabled",
-    "domain",
-    "expires_at",
-    "group",
-    "hash",
-    "id",
-    "limit",
-    "locked",
-    "locked_until",
-    "login",
-    "mode",
-    "must_change",
-    "now",
-    "object",
-    "scheme",
+/// The longest id of an object that a server's index takes: PostgreSQL counts bytes, MariaDB signs.
+const MAX_OBJECT_BYTES: usize = 2_600;
+const MAX_OBJECT_CHARS: usize = 700;
+
+const PARAMETERS: Known<'_> = &[
+    ("after", Kind::Text),
+    ("disabled", Kind::Int),
+    ("domain", Kind::Text),
+    ("domain_id", Kind::Int),
+    ("expires_at", Kind::Int),
+    ("group", Kind::Text),
+    ("hash", Kind::Text),
+    ("id", Kind::Int),
+    ("limit", Kind::Int),
+    ("locked", Kind::Int),
+    ("locked_until", Kind::Int),
+    ("login", Kind::Text),
+    ("mode", Kind::Text),
+    ("must_change", Kind::Int),
+    ("now", Kind::Int),
+    ("object", Kind::Text),
+    ("object_id", Kind::Int),
+    ("scheme", Kind::Text),
 ];
 
 /// The managed schema's directory.
@@ -63,7 +71,12 @@ impl ManagedDirectory {
         Statement::compile(self.0.dialect, name, text, PARAMETERS)
     }
 
+    /// Runs a statement. An INSERT of what is there already changes nothing.
     async fn execute(&self, tx: &mut Tx, name: &str, text: &str, args: Args<'_>) -> Result<u64> {
+        if text.starts_with("INSERT") {
+            let text = format!("{text}{}", tx.unless_there());
+            return tx.insert(&self.statement(name, &text)?, args).await;
+        }
         tx.execute(&self.statement(name, text)?, args).await
     }
 
@@ -93,7 +106,7 @@ impl ManagedDirectory {
 
     async fn write(&self) -> Result<(Arc<State>, Tx)> {
         let state = self.0.opened.current().await?;
-        let tx = state.db.write().await?;
+        let tx = state.db.write_alone().await?;
         Ok((state, tx))
     }
 
@@ -124,17 +137,17 @@ impl ManagedDirectory {
             return Err(undeclared(object.domain()));
         };
         let name = managed::object_name(object.id());
-        let args = [("domain", Value::Int(domain)), ("object", Value::Text(&name))];
-        let text = "SELECT id FROM gatepost_object WHERE domain_id = :domain AND name = :object";
+        let args = [("domain_id", Value::Int(domain)), ("object", Value::Text(&name))];
+        let text = "SELECT id FROM gatepost_object WHERE domain_id = :domain_id AND name = :object";
         self.id(tx, "object", text, &args).await
     }
 
     async fn put_in_group(&self, tx: &mut Tx, user: i64, group: &str) -> Result<bool> {
         let args = [("id", Value::Int(user)), ("group", Value::Text(group))];
-        let make = "INSERT INTO gatepost_group (name) VALUES (:group) ON CONFLICT DO NOTHING";
+        let make = "INSERT INTO gatepost_group (name) VALUES (:group)";
         self.execute(tx, "add_group", make, &args).await?;
         let join = "INSERT INTO gatepost_membership (user_id, group_id) \
-                    SELECT :id, id FROM gatepost_group WHERE name = :group ON CONFLICT DO NOTHING";
+                    SELECT :id, id FROM gatepost_group WHERE name = :group";
         Ok(self.execute(tx, "join", join, &args).await? > 0)
     }
 
@@ -151,7 +164,7 @@ impl ManagedDirectory {
             ("now", Value::Int(self.0.now())),
         ];
         let insert = "INSERT INTO gatepost_user (login, hash, scheme, created_at) \
-                      VALUES (:login, :hash, :scheme, :now) ON CONFLICT (login) DO NOTHING";
+                      VALUES (:login, :hash, :scheme, :now)";
         if self.execute(&mut tx, "add_user", insert, &args).await? == 0 {
             return Ok(Change::Unchanged);
         }
@@ -253,9 +266,9 @@ impl ManagedDirectory {
             ("expires_at", Value::from(new.expires_at)),
             ("must_change", Value::Int(new.must_change.into())),
         ];
-        let update = "UPDATE gatepost_user SET disabled = :disabled, locked = :locked, \
-                      locked_until = :locked_until, expires_at = :expires_at, must_change = :must_change \
-                      WHERE id = :id";
+        let update = "UPDATE gatepost_user SET disabled = (:disabled <> 0), locked = (:locked <> 0), \
+                      locked_until = :locked_until, expires_at = :expires_at, \
+                      must_change = (:must_change <> 0) WHERE id = :id";
         self.execute(&mut tx, "set_state", update, &args).await?;
         tx.commit().await?;
         Ok(Change::Done)
@@ -292,13 +305,18 @@ impl ManagedDirectory {
     }
 
     async fn try_add_object(&self, object: &ObjectRef) -> Result<Change> {
-        let (_, mut tx) = self.write().await?;
         let name = managed::object_name(object.id());
+        if self.0.dialect != Dialect::Sqlite
+            && (name.len() > MAX_OBJECT_BYTES || name.chars().count() > MAX_OBJECT_CHARS)
+        {
+            return Err(Error::new(ErrorKind::Invalid, "the object's id is too long for this database"));
+        }
+        let (_, mut tx) = self.write().await?;
         let args = [("domain", Value::Text(object.domain())), ("object", Value::Text(&name))];
-        let declare = "INSERT INTO gatepost_domain (name) VALUES (:domain) ON CONFLICT DO NOTHING";
+        let declare = "INSERT INTO gatepost_domain (name) VALUES (:domain)";
         self.execute(&mut tx, "add_domain", declare, &args).await?;
         let insert = "INSERT INTO gatepost_object (domain_id, name) \
-                      SELECT id, :object FROM gatepost_domain WHERE name = :domain ON CONFLICT DO NOTHING";
+                      SELECT id, :object FROM gatepost_domain WHERE name = :domain";
         self.change(tx, "add_object", insert, &args).await
     }
 
@@ -315,16 +333,15 @@ impl ManagedDirectory {
         let object = self.object(&mut tx, object).await?;
         let user = self.find(&state, &mut tx, login).await?;
         let (Some(object), Some((user, _))) = (object, user) else { return Ok(Change::NotFound) };
-        let args = [("id", Value::Int(user)), ("object", Value::Int(object)), ("mode", Value::Text(mode))];
+        let args = [("id", Value::Int(user)), ("object_id", Value::Int(object)), ("mode", Value::Text(mode))];
         let (name, text) = match what {
             Right::Grant => (
                 "grant",
-                "INSERT INTO gatepost_right (object_id, user_id, mode) VALUES (:object, :id, :mode) \
-                 ON CONFLICT DO NOTHING",
+                "INSERT INTO gatepost_right (object_id, user_id, mode) VALUES (:object_id, :id, :mode)",
             ),
             Right::Revoke => (
                 "revoke",
-                "DELETE FROM gatepost_right WHERE object_id = :object AND user_id = :id AND mode = :mode",
+                "DELETE FROM gatepost_right WHERE object_id = :object_id AND user_id = :id AND mode = :mode",
             ),
         };
         self.change(tx, name, text, &args).await
@@ -419,6 +436,17 @@ fn check_hash(hash: &StoredHash) -> Result<()> {
     Err(Error::new(ErrorKind::Invalid, fault))
 }
 
+/// Does a write once more if somebody else changed the same at the same time.
+macro_rules! twice {
+    ($self:ident, $write:expr) => {{
+        let mut answer = $write.await;
+        if answer.as_ref().is_err_and(is_conflict) {
+            answer = $write.await;
+        }
+        $self.at(answer)
+    }};
+}
+
 #[async_trait]
 impl Directory for ManagedDirectory {
     fn source(&self) -> &SourceInfo {
@@ -426,7 +454,7 @@ impl Directory for ManagedDirectory {
     }
 
     async fn add_user(&self, _ctx: &Ctx, user: &NewUser) -> Result<Change> {
-        self.at(self.try_add_user(user).await)
+        twice!(self, self.try_add_user(user))
     }
 
     async fn users(
@@ -444,23 +472,23 @@ impl Directory for ManagedDirectory {
     }
 
     async fn set_hash(&self, _ctx: &Ctx, login: &Login, hash: &StoredHash) -> Result<Change> {
-        self.at(self.try_set_hash(login, hash).await)
+        twice!(self, self.try_set_hash(login, hash))
     }
 
     async fn set_state(&self, _ctx: &Ctx, login: &Login, change: &StateChange) -> Result<Change> {
-        self.at(self.try_set_state(login, change).await)
+        twice!(self, self.try_set_state(login, change))
     }
 
     async fn delete_user(&self, _ctx: &Ctx, login: &Login) -> Result<Change> {
-        self.at(self.try_delete_user(login).await)
+        twice!(self, self.try_delete_user(login))
     }
 
     async fn join(&self, _ctx: &Ctx, login: &Login, group: &str) -> Result<Change> {
-        self.at(self.try_join(login, group).await)
+        twice!(self, self.try_join(login, group))
     }
 
     async fn leave(&self, _ctx: &Ctx, login: &Login, group: &str) -> Result<Change> {
-        self.at(self.try_leave(login, group).await)
+        twice!(self, self.try_leave(login, group))
     }
 
     async fn groups(&self, _ctx: &Ctx) -> Result<Vec<String>> {
@@ -472,18 +500,18 @@ impl Directory for ManagedDirectory {
     }
 
     async fn add_object(&self, _ctx: &Ctx, object: &ObjectRef) -> Result<Change> {
-        self.at(self.try_add_object(object).await)
+        twice!(self, self.try_add_object(object))
     }
 
     async fn delete_object(&self, _ctx: &Ctx, object: &ObjectRef) -> Result<Change> {
-        self.at(self.try_delete_object(object).await)
+        twice!(self, self.try_delete_object(object))
     }
 
     async fn grant(&self, _ctx: &Ctx, login: &Login, object: &ObjectRef, mode: &str) -> Result<Change> {
-        self.at(self.try_right(login, object, mode, Right::Grant).await)
+        twice!(self, self.try_right(login, object, mode, Right::Grant))
     }
 
     async fn revoke(&self, _ctx: &Ctx, login: &Login, object: &ObjectRef, mode: &str) -> Result<Change> {
-        self.at(self.try_right(login, object, mode, Right::Revoke).await)
+        twice!(self, self.try_right(login, object, mode, Right::Revoke))
     }
 }

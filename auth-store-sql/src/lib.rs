@@ -15,5 +15,5 @@ mod statement;
 mod store;
 mod value;
 
-pub use config::{ObjectConfig, ObjectId, PoolConfig, QueryConfig, SqlConfig};
+pub use config::{ObjectConfig, ObjectId, ObjectIds, PoolConfig, QueryConfig, SqlConfig, TlsConfig, TlsMode};
 pub use store::SqlStore;

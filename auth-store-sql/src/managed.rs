@@ -2,9 +2,11 @@
 //!
 //! The queries are written as a user would write theirs, and run through the same code.
 
-use auth_core::Id;
-use sqlx::SqlSafeStr;
+use auth_core::{Error, ErrorKind, Id};
 use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::{AssertSqlSafe, SqlSafeStr};
+
+use crate::scan::Dialect;
 
 /// The table in which migrations are noted; sqlx's own name may be taken by the application's.
 pub(crate) const MIGRATIONS: &str = "gatepost_migration";
@@ -20,22 +22,56 @@ pub(crate) enum Claim {
     Ours,
 }
 
-/// The migrations for SQLite, in order. A database has its own folder, since each has its own SQL.
-const SQLITE: &[(i64, &str, &str)] = &[
-    (1, "users, groups, rights", include_str!("../migrations/sqlite/0001_users_groups_rights.sql")),
-    (2, "identity", include_str!("../migrations/sqlite/0002_identity.sql")),
-];
+/// Migrations in their order: the number, what it is about, and the SQL.
+type Migrations = &'static [(i64, &'static str, &'static str)];
+
+/// The migrations of a database. Each has its own folder, since each has its own SQL.
+macro_rules! migrations {
+    ($folder:literal) => {
+        &[
+            (
+                1,
+                "users, groups, rights",
+                include_str!(concat!("../migrations/", $folder, "/0001_users_groups_rights.sql")),
+            ),
+            (2, "identity", include_str!(concat!("../migrations/", $folder, "/0002_identity.sql"))),
+        ]
+    };
+}
+
+const SQLITE: Migrations = migrations!("sqlite");
+const POSTGRES: Migrations = migrations!("postgres");
+const MYSQL: Migrations = migrations!("mysql");
 
 /// Returns which store this is.
 pub(crate) const IDENTITY: &str = "SELECT id FROM gatepost_store";
 
-/// Returns the migrations for SQLite.
-pub(crate) fn migrator() -> Migrator {
-    let migration = |&(version, description, sql): &(i64, &'static str, &'static str)| {
-        Migration::new(version, description.into(), MigrationType::Simple, sql.into_sql_str(), false)
+/// Refuses to put our tables among somebody else's unasked.
+pub(crate) fn strangers(table: String) -> Error {
+    Error::new(
+        ErrorKind::Misconfigured,
+        "the database has tables that are not Gatepost's: give queries for them, or say \
+         `managed = true` to add Gatepost's beside them",
+    )
+    .with("table", table)
+}
+
+/// Returns the migrations for a database. `collation` is that of texts that are compared byte for byte, where its name
+/// differs between versions; the migrations call it `EXACT_COLLATION`.
+pub(crate) fn migrator(dialect: Dialect, collation: &str) -> Migrator {
+    let migrations = match dialect {
+        Dialect::Sqlite => SQLITE,
+        Dialect::Postgres => POSTGRES,
+        Dialect::MySql => MYSQL,
     };
-    let mut migrator = Migrator::with_migrations(SQLITE.iter().map(migration).collect());
+    let migration = |&(version, description, sql): &(i64, &'static str, &'static str)| {
+        let sql = AssertSqlSafe(sql.replace("EXACT_COLLATION", collation)).into_sql_str();
+        Migration::new(version, description.into(), MigrationType::Simple, sql, false)
+    };
+    let mut migrator = Migrator::with_migrations(migrations.iter().map(migration).collect());
     migrator.dangerous_set_table_name(MIGRATIONS);
+    // Who migrates has its own lock, whose wait is bounded.
+    migrator.set_locking(false);
     migrator
 }
 
@@ -73,6 +109,17 @@ pub(crate) const ANY: &str = "SELECT 1 FROM gatepost_right r \
      JOIN gatepost_object o ON o.id = r.object_id JOIN gatepost_domain d ON d.id = o.domain_id \
      WHERE d.name = :domain AND o.name = :object AND r.user_id = :id LIMIT 1";
 
+pub(crate) const EXISTS_MANY: &str = "SELECT o.name AS id FROM gatepost_object o \
+     JOIN gatepost_domain d ON d.id = o.domain_id WHERE d.name = :domain AND o.name IN (:objects)";
+
+pub(crate) const ACCESS_MANY: &str = "SELECT o.name AS id FROM gatepost_right r \
+     JOIN gatepost_object o ON o.id = r.object_id JOIN gatepost_domain d ON d.id = o.domain_id \
+     WHERE d.name = :domain AND o.name IN (:objects) AND r.user_id = :id AND r.mode = :mode";
+
+pub(crate) const ANY_MANY: &str = "SELECT DISTINCT o.name AS id FROM gatepost_right r \
+     JOIN gatepost_object o ON o.id = r.object_id JOIN gatepost_domain d ON d.id = o.domain_id \
+     WHERE d.name = :domain AND o.name IN (:objects) AND r.user_id = :id";
+
 /// Writes an object's id as one text. Two ids have one text only if their parts read alike.
 pub(crate) fn object_name(id: &[Id]) -> String {
     let mut name = String::new();
@@ -108,7 +155,9 @@ mod tests {
 
     #[test]
     fn migrations_are_numbered_without_gaps() {
-        let versions: Vec<i64> = SQLITE.iter().map(|(version, ..)| *version).collect();
-        assert_eq!(versions, (1..=2).collect::<Vec<_>>());
+        for migrations in [SQLITE, POSTGRES, MYSQL] {
+            let versions: Vec<i64> = migrations.iter().map(|(version, ..)| *version).collect();
+            assert_eq!(versions, (1..=2).collect::<Vec<_>>());
+        }
     }
 }

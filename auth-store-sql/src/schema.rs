@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use auth_core::{Error, ErrorKind, Id, ObjectRef, Result, check_name};
 
 use crate::account::Columns;
-use crate::config::{ObjectConfig, ObjectId, QueryConfig};
+use crate::config::{ObjectConfig, ObjectId, ObjectIds, QueryConfig};
 use crate::db::Conn;
 use crate::managed;
-use crate::scan::Dialect;
-use crate::statement::Statement;
+use crate::scan::{Dialect, List};
+use crate::statement::{Kind, Known, Statement, Value};
 
 /// The parameters of an object's parts: `:object` is the only part or the first, `:object1` the first,
 /// `:object2` the second.
@@ -50,6 +50,7 @@ pub(crate) struct ObjectQueries {
     pub(crate) exists: Exists,
     pub(crate) access: Statement,
     pub(crate) any: Option<Statement>,
+    pub(crate) many: Option<Many>,
     id: IdForm,
 }
 
@@ -62,27 +63,106 @@ pub(crate) struct Exists {
     pub(crate) ids: Vec<(usize, usize)>,
 }
 
+/// The queries about many objects of a domain at once.
+#[derive(Debug)]
+pub(crate) struct Many {
+    pub(crate) exists: Listing,
+    pub(crate) access: Listing,
+    pub(crate) any: Option<Listing>,
+}
+
+/// A query that returns the ids of a list for which something is so.
+#[derive(Debug)]
+pub(crate) struct Listing {
+    /// By how many ids it asks for: a database prepares each length of its own.
+    statements: Vec<(usize, Statement)>,
+    /// Which column returns the id.
+    pub(crate) id: usize,
+}
+
+/// How many objects one statement asks for. What is missing is filled up with the last.
+const LENGTHS: [usize; 4] = [1, 8, 64, MOST_LISTED];
+
+/// The most objects that one statement asks for.
+pub(crate) const MOST_LISTED: usize = 256;
+
+/// The parameter that stands for many objects.
+pub(crate) const OBJECTS: &str = "objects";
+
+impl Listing {
+    /// Returns the statement for this many ids, and how many it takes.
+    pub(crate) fn for_ids(&self, count: usize) -> Option<(usize, &Statement)> {
+        let fits = self.statements.iter().find(|(length, _)| *length >= count);
+        fits.map(|(length, statement)| (*length, statement))
+    }
+
+    /// Reports whether the statement has a parameter.
+    pub(crate) fn uses(&self, parameter: &str) -> bool {
+        self.statements.iter().any(|(_, statement)| statement.uses(parameter))
+    }
+}
+
 /// How an object's id is bound.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 enum IdForm {
-    /// This many parts of this type.
-    Parts(usize, ObjectId),
+    /// Parts of these types.
+    Parts(Vec<ObjectId>),
     /// All parts as one text; see [`managed::object_name`].
     OneText,
 }
 
-/// An object's id as it is bound.
-pub(crate) enum BoundId {
-    Int(Vec<i64>),
-    Text(Vec<String>),
+/// An object's id as it is bound, part by part.
+pub(crate) struct BoundId(Vec<BoundPart>);
+
+enum BoundPart {
+    Int(i64),
+    Text(String),
+    Uuid([u8; 16]),
 }
 
 impl BoundId {
     /// Reports whether a part of the id reads so, byte for byte.
     pub(crate) fn is(&self, part: usize, text: &str) -> bool {
+        match self.0.get(part) {
+            Some(BoundPart::Text(asked)) => asked == text,
+            Some(other) => other.spelled() == text,
+            None => false,
+        }
+    }
+
+    /// Returns how the only part of an id reads.
+    pub(crate) fn only(&self) -> Option<String> {
+        match self.0.as_slice() {
+            [only] => Some(only.spelled()),
+            _ => None,
+        }
+    }
+
+    /// Returns the values of the parts.
+    pub(crate) fn values(&self) -> impl Iterator<Item = Value<'_>> {
+        self.0.iter().map(|part| match part {
+            BoundPart::Int(number) => Value::Key(*number),
+            BoundPart::Text(text) => Value::Text(text),
+            BoundPart::Uuid(bytes) => Value::Uuid(*bytes),
+        })
+    }
+}
+
+impl BoundPart {
+    fn spelled(&self) -> String {
         match self {
-            Self::Int(numbers) => numbers.get(part).is_some_and(|number| number.to_string() == text),
-            Self::Text(texts) => texts.get(part).is_some_and(|asked| asked == text),
+            Self::Int(number) => number.to_string(),
+            Self::Text(text) => text.clone(),
+            Self::Uuid(bytes) => Id::Uuid(*bytes).to_string(),
+        }
+    }
+
+    /// Brings a part of an id to its type; nothing if it has not that type.
+    fn new(id: &Id, kind: ObjectId) -> Option<Self> {
+        match kind {
+            ObjectId::Text => Some(Self::Text(id.to_string())),
+            ObjectId::Int => whole_number(id).map(Self::Int),
+            ObjectId::Uuid => uuid(id).map(Self::Uuid),
         }
     }
 }
@@ -93,19 +173,33 @@ impl ObjectQueries {
     /// # Errors
     /// [`Invalid`](ErrorKind::Invalid) if it has another number of parts than the queries.
     pub(crate) fn bind(&self, object: &ObjectRef) -> Result<Option<BoundId>> {
-        let (count, form) = match self.id {
-            IdForm::OneText => return Ok(Some(BoundId::Text(vec![managed::object_name(object.id())]))),
-            IdForm::Parts(count, form) => (count, form),
+        let kinds = match &self.id {
+            IdForm::OneText => {
+                return Ok(Some(BoundId(vec![BoundPart::Text(managed::object_name(object.id()))])));
+            }
+            IdForm::Parts(kinds) => kinds,
         };
-        if object.id().len() != count {
-            let message = format!("an object of the domain {} has an id of {count} parts", object.domain());
+        if object.id().len() != kinds.len() {
+            let message =
+                format!("an object of the domain {} has an id of {} parts", object.domain(), kinds.len());
             return Err(Error::new(ErrorKind::Invalid, message));
         }
-        Ok(match form {
-            ObjectId::Text => Some(BoundId::Text(object.id().iter().map(ToString::to_string).collect())),
-            ObjectId::Int => object.id().iter().map(whole_number).collect::<Option<_>>().map(BoundId::Int),
-        })
+        let parts = object.id().iter().zip(kinds).map(|(id, kind)| BoundPart::new(id, *kind));
+        Ok(parts.collect::<Option<_>>().map(BoundId))
     }
+}
+
+/// Reads a UUID in its one usual spelling: in small letters, with its dashes.
+fn uuid(id: &Id) -> Option<[u8; 16]> {
+    let text = match id {
+        Id::Uuid(bytes) => return Some(*bytes),
+        Id::Text(text) => text,
+        _ => return None,
+    };
+    let digits: String = text.chars().filter(|c| *c != '-').collect();
+    let number = u128::from_str_radix(&digits, 16).ok()?;
+    let bytes = number.to_be_bytes();
+    (Id::Uuid(bytes).to_string() == **text).then_some(bytes)
 }
 
 /// Reads a whole number in its one usual spelling: "01" and "+1" are not the id 1, since what is cached and
@@ -118,14 +212,43 @@ fn whole_number(id: &Id) -> Option<i64> {
     }
 }
 
-const ACCOUNT: &[&str] = &["login", "now"];
-const GROUPS: &[&str] = &["login", "id", "now"];
-const IS_MEMBER: &[&str] = &["login", "id", "group", "now"];
-const REPLACE_HASH: &[&str] = &["login", "id", "old", "new", "scheme", "now"];
-const LINK: &[&str] = &["login", "id", "source", "now"];
+const LOGIN: (&str, Kind) = ("login", Kind::Text);
+const PERSON: (&str, Kind) = ("id", Kind::Any);
+const NOW: (&str, Kind) = ("now", Kind::Int);
+const MODE: (&str, Kind) = ("mode", Kind::Text);
+const DOMAIN: (&str, Kind) = ("domain", Kind::Text);
 
-fn parameters(own: &[&'static str]) -> Vec<&'static str> {
-    own.iter().chain(&["object"]).chain(&PARTS).copied().collect()
+const ACCOUNT: Known<'_> = &[LOGIN, NOW];
+const GROUPS: Known<'_> = &[LOGIN, PERSON, NOW];
+const IS_MEMBER: Known<'_> = &[LOGIN, PERSON, ("group", Kind::Text), NOW];
+const REPLACE_HASH: Known<'_> =
+    &[LOGIN, PERSON, ("old", Kind::Text), ("new", Kind::Text), ("scheme", Kind::Text), NOW];
+const LINK: Known<'_> = &[LOGIN, PERSON, ("source", Kind::Text), NOW];
+
+/// What the parts of a domain's ids are bound as.
+struct PartKinds<'a>(&'a ObjectIds);
+
+impl PartKinds<'_> {
+    fn part(&self, n: usize) -> ObjectId {
+        match self.0 {
+            ObjectIds::All(kind) => *kind,
+            ObjectIds::Each(kinds) => kinds.get(n).copied().unwrap_or_default(),
+        }
+    }
+
+    fn kind(&self, n: usize) -> Kind {
+        match self.part(n) {
+            ObjectId::Text => Kind::Text,
+            ObjectId::Int => Kind::Int,
+            ObjectId::Uuid => Kind::Uuid,
+        }
+    }
+
+    /// Adds the parameters of an object to those that a query has.
+    fn known(&self, own: Known<'static>) -> Vec<(&'static str, Kind)> {
+        let parts = PARTS.iter().enumerate().map(|(n, part)| (*part, self.kind(n)));
+        own.iter().copied().chain([("object", self.kind(0))]).chain(parts).collect()
+    }
 }
 
 /// Compiles and prepares queries, one after the other.
@@ -139,7 +262,7 @@ impl Preparer<'_> {
         &mut self,
         name: &str,
         text: &str,
-        known: &[&'static str],
+        known: Known<'_>,
     ) -> Result<(Statement, Vec<String>)> {
         let statement = Statement::compile(self.dialect, name, text, known)?;
         let columns = self.conn.columns(&statement).await?;
@@ -147,17 +270,12 @@ impl Preparer<'_> {
     }
 
     /// Prepares a query whose answer is whether there is a row.
-    async fn yes_or_no(&mut self, name: &str, text: &str, known: &[&'static str]) -> Result<Statement> {
+    async fn yes_or_no(&mut self, name: &str, text: &str, known: Known<'_>) -> Result<Statement> {
         self.select(name, text, known).await.map(|(statement, _)| statement)
     }
 
     /// Prepares a query that returns something.
-    async fn select(
-        &mut self,
-        name: &str,
-        text: &str,
-        known: &[&'static str],
-    ) -> Result<(Statement, Vec<String>)> {
+    async fn select(&mut self, name: &str, text: &str, known: Known<'_>) -> Result<(Statement, Vec<String>)> {
         let (statement, columns) = self.prepare(name, text, known).await?;
         if columns.is_empty() {
             return refuse(&statement, "returns nothing: it must be a SELECT");
@@ -170,7 +288,7 @@ impl Preparer<'_> {
         &mut self,
         name: &str,
         text: &str,
-        known: &[&'static str],
+        known: Known<'_>,
         column: &str,
     ) -> Result<Statement> {
         let (statement, columns) = self.prepare(name, text, known).await?;
@@ -221,16 +339,87 @@ impl Preparer<'_> {
         check_name("domain", domain)
             .map_err(|error| Error::new(ErrorKind::Misconfigured, error.message().to_owned()))?;
         let name = |query: &str| format!("object.{domain}.{query}");
-        let (plain, with_mode) = (["login", "id", "now"], ["login", "id", "mode", "now"]);
-        let (exists, columns) = self.select(&name("exists"), &config.exists, &parameters(&["now"])).await?;
-        let access = self.yes_or_no(&name("access"), &config.access, &parameters(&with_mode)).await?;
+        let kinds = PartKinds(&config.id);
+        let (plain, with_mode) =
+            (kinds.known(&[LOGIN, PERSON, NOW]), kinds.known(&[LOGIN, PERSON, MODE, NOW]));
+        let (exists, columns) = self.select(&name("exists"), &config.exists, &kinds.known(&[NOW])).await?;
+        let access = self.yes_or_no(&name("access"), &config.access, &with_mode).await?;
         let any = match &config.any {
-            Some(any) => Some(self.yes_or_no(&name("any"), any, &parameters(&plain)).await?),
+            Some(any) => Some(self.yes_or_no(&name("any"), any, &plain).await?),
             None => None,
         };
         let count = parts(domain, [Some(&exists), Some(&access), any.as_ref()])?;
+        if let ObjectIds::Each(kinds) = &config.id
+            && kinds.len() != count
+        {
+            let message = format!(
+                "object.{domain}.id has {} types, and the ids in its queries have {count} parts",
+                kinds.len()
+            );
+            return Err(Error::new(ErrorKind::Misconfigured, message));
+        }
+        let many = match (&config.exists_many, &config.access_many) {
+            (None, None) => None,
+            (Some(exists), Some(access)) if count == 1 => Some(Many {
+                exists: self.listing(&name("exists_many"), exists, &[NOW], kinds.kind(0)).await?,
+                access: self
+                    .listing(&name("access_many"), access, &[LOGIN, PERSON, MODE, NOW], kinds.kind(0))
+                    .await?,
+                any: None,
+            }),
+            (Some(_), Some(_)) => {
+                let message =
+                    format!("object.{domain} has ids of several parts, and can't list many objects");
+                return Err(Error::new(ErrorKind::Misconfigured, message));
+            }
+            _ => {
+                let message = format!("object.{domain} needs both `exists_many` and `access_many`, or none");
+                return Err(Error::new(ErrorKind::Misconfigured, message));
+            }
+        };
         let exists = Exists { statement: exists, ids: id_columns(&columns, count) };
-        Ok(ObjectQueries { exists, access, any, id: IdForm::Parts(count, config.id) })
+        let compared = |part: usize| exists.ids.iter().any(|(_, compared)| *compared == part);
+        if self.dialect == Dialect::MySql
+            && let Some(part) =
+                (0..count).find(|part| kinds.part(*part) == ObjectId::Text && !compared(*part))
+        {
+            let column = if count == 1 { "id".to_owned() } else { format!("id{}", part + 1) };
+            let fault = format!(
+                "returns no column `{column}`: this database takes `Plans` for `plans` and `plans ` \
+                 in most columns, so what is found is compared with what was asked for"
+            );
+            return refuse(&exists.statement, &fault);
+        }
+        let id = IdForm::Parts((0..count).map(|n| kinds.part(n)).collect());
+        Ok(ObjectQueries { exists, access, any, many, id })
+    }
+
+    /// Prepares a query about many objects.
+    async fn listing(&mut self, name: &str, text: &str, own: Known<'_>, kind: Kind) -> Result<Listing> {
+        let known: Vec<(&'static str, Kind)> = own.iter().copied().chain([(OBJECTS, kind)]).collect();
+        let mut statements = Vec::with_capacity(LENGTHS.len());
+        let mut id = None;
+        for length in LENGTHS {
+            let list = List { name: OBJECTS, length };
+            let statement = Statement::compile_list(self.dialect, name, text, &known, Some(list))?;
+            if !statement.uses(OBJECTS) {
+                return refuse(&statement, "has no :objects: it would list everything");
+            }
+            // They differ in nothing but the length of the list.
+            if id.is_none() {
+                let columns = self.conn.columns(&statement).await?;
+                let Some(at) = columns.iter().position(|column| column.eq_ignore_ascii_case("id")) else {
+                    let found = format!(
+                        "returns no column `id`, but {}: what is found is compared with what was asked for",
+                        listed(&columns)
+                    );
+                    return refuse(&statement, &found);
+                };
+                id = Some(at);
+            }
+            statements.push((length, statement));
+        }
+        Ok(Listing { statements, id: id.unwrap_or(0) })
     }
 }
 
@@ -356,8 +545,9 @@ impl Schema {
         };
         let schema = Self::yours(dialect, conn, &query, &BTreeMap::new()).await?;
         let mut preparer = Preparer { dialect, conn };
-        let object = ["domain", "object", "id", "mode"];
-        let domain = preparer.yes_or_no("domain", managed::DOMAIN, &["domain"]).await?;
+        let kinds = ObjectIds::default();
+        let object = PartKinds(&kinds).known(&[DOMAIN, PERSON, MODE]);
+        let domain = preparer.yes_or_no("domain", managed::DOMAIN, &[DOMAIN]).await?;
         let queries = ObjectQueries {
             exists: Exists {
                 statement: preparer.yes_or_no("exists", managed::EXISTS, &object).await?,
@@ -365,6 +555,15 @@ impl Schema {
             },
             access: preparer.yes_or_no("access", managed::ACCESS, &object).await?,
             any: Some(preparer.yes_or_no("any", managed::ANY, &object).await?),
+            many: Some(Many {
+                exists: preparer.listing("exists_many", managed::EXISTS_MANY, &[DOMAIN], Kind::Text).await?,
+                access: preparer
+                    .listing("access_many", managed::ACCESS_MANY, &[DOMAIN, PERSON, MODE], Kind::Text)
+                    .await?,
+                any: Some(
+                    preparer.listing("any_many", managed::ANY_MANY, &[DOMAIN, PERSON], Kind::Text).await?,
+                ),
+            }),
             id: IdForm::OneText,
         };
         Ok(Self { objects: Objects::Table { domain, queries: Box::new(queries) }, ..schema })
@@ -386,5 +585,25 @@ mod tests {
         }
         assert_eq!(whole_number(&Id::from(7)), Some(7));
         assert_eq!(whole_number(&Id::uuid(7)), None);
+    }
+
+    #[test]
+    fn only_the_usual_spelling_of_a_uuid_is_one() {
+        let usual = "0000000a-00ff-0000-0000-000000000001";
+        let bytes = uuid(&Id::text(usual)).unwrap();
+        assert_eq!(Id::Uuid(bytes).to_string(), usual);
+        assert_eq!(uuid(&Id::Uuid(bytes)), Some(bytes));
+        for other in [
+            "0000000A-00ff-0000-0000-000000000001",
+            "0000000a00ff00000000000000000001",
+            "{0000000a-00ff-0000-0000-000000000001}",
+            "+000000a-00ff-0000-0000-000000000001",
+            "0000000a-00ff-0000-0000-00000000000",
+            "",
+            "-",
+        ] {
+            assert_eq!(uuid(&Id::text(other)), None, "{other}");
+        }
+        assert_eq!(uuid(&Id::from(7)), None);
     }
 }

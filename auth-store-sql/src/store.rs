@@ -1,5 +1,6 @@
 //! The store: the questions, asked of whatever schema there is.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -14,9 +15,10 @@ use crate::account::corrupt;
 use crate::config::SqlConfig;
 use crate::db::{Conn, Tables, Tx, check_limits};
 use crate::directory::ManagedDirectory;
+use crate::error::is_conflict;
 use crate::managed::Claim;
 use crate::scan::Dialect;
-use crate::schema::{BoundId, Exists, ObjectQueries, Objects, PARTS};
+use crate::schema::{BoundId, Exists, Listing, MOST_LISTED, Many, OBJECTS, ObjectQueries, Objects, PARTS};
 use crate::state::{Opened, State};
 use crate::statement::{Args, Statement, Value};
 use crate::value::to_unix;
@@ -256,6 +258,7 @@ impl SqlStore {
 pub(crate) enum PersonId<'a> {
     Int(i64),
     Text(&'a str),
+    Uuid([u8; 16]),
     Spelled(String),
 }
 
@@ -264,14 +267,16 @@ impl<'a> PersonId<'a> {
         match id {
             Id::Int(number) => Self::Int(*number),
             Id::Text(text) => Self::Text(text),
+            Id::Uuid(bytes) => Self::Uuid(*bytes),
             other => Self::Spelled(other.to_string()),
         }
     }
 
     pub(crate) fn value(&self) -> Value<'_> {
         match self {
-            Self::Int(number) => Value::Int(*number),
+            Self::Int(number) => Value::Key(*number),
             Self::Text(text) => Value::Text(text),
+            Self::Uuid(bytes) => Value::Uuid(*bytes),
             Self::Spelled(text) => Value::Text(text),
         }
     }
@@ -285,10 +290,7 @@ fn person<'a>(who: &'a Principal, id: &'a PersonId<'_>, now: i64) -> [(&'static 
 impl BoundId {
     /// Returns the parts with their parameters' names; the first is `:object` too.
     fn args(&self) -> Vec<(&'static str, Value<'_>)> {
-        let parts: Vec<Value<'_>> = match self {
-            Self::Int(numbers) => numbers.iter().map(|number| Value::Int(*number)).collect(),
-            Self::Text(texts) => texts.iter().map(|text| Value::Text(text)).collect(),
-        };
+        let parts: Vec<Value<'_>> = self.values().collect();
         let whole = parts.first().map(|first| ("object", *first));
         whole.into_iter().chain(PARTS.into_iter().zip(parts)).collect()
     }
@@ -368,7 +370,11 @@ impl AccountSource for SqlStore {
         old: &StoredHash,
         new: &StoredHash,
     ) -> Result<bool> {
-        self.replace(who, old, new).await.map_err(|error| self.at(error))
+        let mut replaced = self.replace(who, old, new).await;
+        if replaced.as_ref().is_err_and(is_conflict) {
+            replaced = self.replace(who, old, new).await;
+        }
+        replaced.map_err(|error| self.at(error))
     }
 }
 
@@ -421,13 +427,156 @@ impl ObjectPerms for SqlStore {
             Ok(ready) => ready,
             Err(error) => return vec![Err(self.at(error)); objects.len()],
         };
-        let mut answers = Vec::with_capacity(objects.len());
-        for object in objects {
-            let answer = self.rights(&state, &mut conn, who, object, mode).await;
-            answers.push(answer.map_err(|error| self.at(error)));
+        let mut answers: Vec<Option<Result<Access>>> = vec![None; objects.len()];
+        for (queries, places) in by_domain(&state, objects) {
+            let many = queries.many.as_ref().filter(|_| places.len() > 1);
+            for places in places.chunks(MOST_LISTED) {
+                let asked = Asked { store: self, state: &state, queries, who, objects, mode };
+                if let Some(many) = many {
+                    asked.many(many, &mut conn, places, &mut answers).await;
+                }
+            }
         }
-        answers
+        for (object, answer) in objects.iter().zip(&mut answers) {
+            if answer.is_none() {
+                *answer = Some(self.rights(&state, &mut conn, who, object, mode).await);
+            }
+        }
+        let unanswered = || Error::new(ErrorKind::Internal, "a question without an answer");
+        let answer = |answer: Option<Result<Access>>| answer.unwrap_or_else(|| Err(unanswered()));
+        answers.into_iter().map(|given| answer(given).map_err(|error| self.at(error))).collect()
     }
+}
+
+/// Sorts the places of objects by their domains' queries.
+fn by_domain<'a>(state: &'a State, objects: &[ObjectRef]) -> Vec<(&'a ObjectQueries, Vec<usize>)> {
+    let mut places: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for (at, object) in objects.iter().enumerate() {
+        places.entry(object.domain()).or_default().push(at);
+    }
+    let queries = |domain: &str| match &state.schema.objects {
+        Objects::Declared(domains) => domains.get(domain),
+        Objects::Table { queries, .. } => Some(queries.as_ref()),
+    };
+    places.into_iter().filter_map(|(domain, places)| Some((queries(domain)?, places))).collect()
+}
+
+/// A question about many objects of one domain.
+struct Asked<'a> {
+    store: &'a SqlStore,
+    state: &'a State,
+    queries: &'a ObjectQueries,
+    who: &'a Principal,
+    objects: &'a [ObjectRef],
+    mode: Option<&'a str>,
+}
+
+impl Asked<'_> {
+    /// Answers for the objects at these places, all of one domain; what it leaves open is asked one by one.
+    async fn many(
+        &self,
+        many: &Many,
+        conn: &mut Conn,
+        places: &[usize],
+        answers: &mut [Option<Result<Access>>],
+    ) {
+        let mut asked: BTreeMap<String, (BoundId, Vec<usize>)> = BTreeMap::new();
+        let mut domain = None;
+        for &place in places {
+            let Some(object) = self.objects.get(place) else { continue };
+            domain = Some(object.domain());
+            match self.queries.bind(object) {
+                // One by one it says what is wrong.
+                Err(_) => {}
+                Ok(None) => set(answers, place, Ok(Access::NotFound)),
+                Ok(Some(id)) => {
+                    if let Some(name) = id.only() {
+                        asked.entry(name).or_insert_with(|| (id, Vec::new())).1.push(place);
+                    }
+                }
+            }
+        }
+        let Some(domain) = domain else { return };
+        let access = match (self.mode, &many.any) {
+            (None, Some(any)) => any,
+            // Whether there is any right at all is another query's answer.
+            (None, None) if self.queries.any.is_some() || many.access.uses("mode") => return,
+            (None, None) | (Some(_), _) => &many.access,
+        };
+        let answered = self.ask(many, access, conn, domain, &asked).await;
+        for (name, (_, places)) in &asked {
+            let answer = match &answered {
+                Err(error) => Err(error.clone()),
+                Ok((_, allowed)) if allowed.contains(name) => Ok(Access::Allow),
+                Ok((there, _)) if there.contains(name) => Ok(Access::Deny),
+                Ok(_) => Ok(Access::NotFound),
+            };
+            places.iter().for_each(|place| set(answers, *place, answer.clone()));
+        }
+    }
+
+    /// Finds which of these objects are there, and for which of them the person has the right.
+    async fn ask(
+        &self,
+        many: &Many,
+        access: &Listing,
+        conn: &mut Conn,
+        domain: &str,
+        asked: &BTreeMap<String, (BoundId, Vec<usize>)>,
+    ) -> Result<(BTreeSet<String>, BTreeSet<String>)> {
+        let mut args = vec![("domain", Value::Text(domain)), ("now", Value::Int(self.store.now()))];
+        let ids = asked.values().map(|(id, _)| id);
+        let there = listed(conn, &many.exists, &args, ids, asked).await?;
+        if there.is_empty() {
+            // Nothing is there in a domain that nobody has declared.
+            queries(self.state, conn, domain).await?;
+        }
+        if there.is_empty() || !self.store.issued(self.who) {
+            return Ok((there, BTreeSet::new()));
+        }
+        let person_id = PersonId::new(self.who.id());
+        args.extend([
+            ("login", Value::Text(self.who.shown())),
+            ("id", person_id.value()),
+            ("mode", Value::from(self.mode)),
+        ]);
+        let ids = asked.iter().filter(|(name, _)| there.contains(*name)).map(|(_, (id, _))| id);
+        let mut allowed = listed(conn, access, &args, ids, asked).await?;
+        allowed.retain(|name| there.contains(name));
+        Ok((there, allowed))
+    }
+}
+
+fn set(answers: &mut [Option<Result<Access>>], place: usize, answer: Result<Access>) {
+    if let Some(open) = answers.get_mut(place) {
+        *open = Some(answer);
+    }
+}
+
+/// Asks for which ids of a list something is so. What comes back is compared: it is one that was asked for, or nothing.
+async fn listed<'a>(
+    conn: &mut Conn,
+    listing: &Listing,
+    args: Args<'a>,
+    ids: impl Iterator<Item = &'a BoundId>,
+    asked: &BTreeMap<String, (BoundId, Vec<usize>)>,
+) -> Result<BTreeSet<String>> {
+    let mut found = BTreeSet::new();
+    let mut args = args.to_vec();
+    let fixed = args.len();
+    args.extend(ids.flat_map(BoundId::values).map(|value| (OBJECTS, value)));
+    let Some(last) = args.get(fixed..).and_then(<[_]>::last).copied() else { return Ok(found) };
+    let Some((length, statement)) = listing.for_ids(args.len() - fixed) else {
+        return Err(Error::new(ErrorKind::Internal, "more objects than one statement takes"));
+    };
+    args.resize(fixed + length, last);
+    conn.each(statement, &args, |mut row| {
+        let id = row.take(listing.id).text().map_err(|found| corrupt(statement, "id", found))?;
+        found.extend(id.filter(|id| asked.contains_key(id)));
+        Ok(ControlFlow::Continue(()))
+    })
+    .await?;
+    Ok(found)
 }
 
 impl fmt::Debug for SqlStore {

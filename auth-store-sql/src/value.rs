@@ -11,9 +11,11 @@ pub(crate) enum Cell {
     #[default]
     Null,
     Int(i64),
-    Real,
     Text(String),
-    Blob,
+    Uuid([u8; 16]),
+    Time(SystemTime),
+    /// What answers no question: what it is.
+    Other(&'static str),
 }
 
 /// What a cell was instead of what was due. Never the value: it may be a hash.
@@ -50,9 +52,10 @@ impl Cell {
         Unreadable(match self {
             Self::Null => "NULL",
             Self::Int(_) => "a whole number",
-            Self::Real => "a fraction",
             Self::Text(_) => "a text",
-            Self::Blob => "a blob",
+            Self::Uuid(_) => "a UUID",
+            Self::Time(_) => "a time",
+            Self::Other(what) => what,
         })
     }
 
@@ -62,6 +65,7 @@ impl Cell {
             Self::Null => Ok(None),
             Self::Text(text) => Ok(Some(text)),
             Self::Int(number) => Ok(Some(number.to_string())),
+            Self::Uuid(bytes) => Ok(Some(Id::Uuid(bytes).to_string())),
             other => Err(other.what()),
         }
     }
@@ -69,7 +73,7 @@ impl Cell {
     /// Reads a text that says nothing if it is empty.
     pub(crate) fn filled_text(self) -> Read<Option<String>> {
         match self {
-            Self::Int(_) => Err(self.what()),
+            Self::Int(_) | Self::Uuid(_) => Err(self.what()),
             other => Ok(other.text()?.filter(|text| !text.is_empty())),
         }
     }
@@ -98,6 +102,7 @@ impl Cell {
     pub(crate) fn yes(self) -> Read<bool> {
         match self {
             Self::Text(text) => Ok(!is_no(&text)),
+            Self::Uuid(_) => Ok(true),
             other => other.flag(),
         }
     }
@@ -108,6 +113,7 @@ impl Cell {
             Self::Int(number) => Ok(Id::Int(number)),
             Self::Text(text) if text.is_empty() => Err(Unreadable("an empty text")),
             Self::Text(text) => Ok(Id::Text(Arc::from(text))),
+            Self::Uuid(bytes) => Ok(Id::Uuid(bytes)),
             other => Err(other.what()),
         }
     }
@@ -117,6 +123,7 @@ impl Cell {
         let out_of_range = Unreadable("a time out of range");
         match self {
             Self::Null => Ok(None),
+            Self::Time(time) => Ok(Some(time)),
             Self::Int(seconds) => from_unix(seconds, 0).map(Some).ok_or(out_of_range),
             Self::Text(text) => parse_time(&text).map(Some).ok_or(Unreadable("a text that is no time")),
             other => Err(other.what()),
@@ -134,7 +141,7 @@ fn is_no(text: &str) -> bool {
         || text.parse::<f64>().is_ok_and(|number| number == 0.0)
 }
 
-fn from_unix(seconds: i64, nanos: u32) -> Option<SystemTime> {
+pub(crate) fn from_unix(seconds: i64, nanos: u32) -> Option<SystemTime> {
     let whole = Duration::from_secs(seconds.unsigned_abs());
     let time = if seconds < 0 {
         SystemTime::UNIX_EPOCH.checked_sub(whole)
@@ -213,7 +220,7 @@ fn offset(zone: &str) -> Option<i64> {
 }
 
 /// Counts the days from 1970-01-01 in the Gregorian calendar, with years that begin in March.
-const fn days(year: i64, month: i64, day: i64) -> i64 {
+pub(crate) const fn days(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let month = if month <= 2 { month + 9 } else { month - 3 };
     // 719,468 days from 0000-03-01 to 1970-01-01.
@@ -276,7 +283,7 @@ mod tests {
         ] {
             assert!(text(written).time().is_err(), "{written}");
         }
-        assert!(Cell::Real.time().is_err() && Cell::Blob.time().is_err());
+        assert!(Cell::Other("a blob").time().is_err() && Cell::Uuid([7; 16]).time().is_err());
     }
 
     #[test]
@@ -295,7 +302,7 @@ mod tests {
         assert_eq!(text("true").flag(), Err(Unreadable("a text")));
         assert_eq!(Cell::Int(7).id(), Ok(Id::from(7)));
         assert_eq!(text("7").id(), Ok(Id::from("7")));
-        assert!(Cell::Null.id().is_err() && text("").id().is_err() && Cell::Blob.id().is_err());
+        assert!(Cell::Null.id().is_err() && text("").id().is_err() && Cell::Other("a blob").id().is_err());
     }
 
     #[test]
@@ -310,13 +317,13 @@ mod tests {
         for yes in ["1", "t", "true", "y", "yes", "on", "read", "name", "note", "07", "0x"] {
             assert_eq!(text(yes).yes(), Ok(true), "{yes:?}");
         }
-        assert_eq!(Cell::Blob.yes(), Err(Unreadable("a blob")));
+        assert_eq!(Cell::Other("a blob").yes(), Err(Unreadable("a blob")));
     }
 
     #[test]
     fn an_empty_hash_is_none_and_a_number_is_unreadable() {
         assert_eq!(text("").filled_text(), Ok(None));
         assert_eq!(text("x").filled_text(), Ok(Some("x".to_owned())));
-        assert!(Cell::Int(1).filled_text().is_err() && Cell::Blob.filled_text().is_err());
+        assert!(Cell::Int(1).filled_text().is_err() && Cell::Other("a blob").filled_text().is_err());
     }
 }

@@ -178,22 +178,22 @@ async fn objects_are_asked_for_by_all_their_parts() {
 }
 
 #[tokio::test]
-async fn other_databases_are_refused_by_name() {
-    for (url, name) in [
-        ("postgres://calvin:hobbes@db/app", "postgres"),
-        ("postgresql://calvin:hobbes@db/app", "postgresql"),
-        ("mysql://calvin:hobbes@db/app", "mysql"),
-        ("mariadb://calvin:hobbes@db/app", "mariadb"),
-    ] {
-        let error = refused(SqlConfig::new(url)).await;
-        assert_eq!(error.kind(), ErrorKind::Misconfigured);
-        assert_eq!(error.message(), format!("the url begins with {name}: but this build speaks sqlite only"));
-        assert!(!format!("{error:?}").contains("hobbes"));
-    }
+async fn an_unknown_database_is_refused_and_its_url_not_shown() {
     for url in ["hobbes", "oracle:hobbes", ""] {
         let error = refused(SqlConfig::new(url)).await;
-        assert_eq!(error.message(), "the url must begin with sqlite:");
+        assert_eq!(error.message(), "the url must begin with sqlite:, postgres: or mariadb:");
         assert!(!format!("{error:?}").contains("hobbes"));
+    }
+    for url in [
+        "postgres://calvin:hobbes@127.0.0.1:1/app?sslmode=disable",
+        "mariadb://calvin:hobbes@127.0.0.1:1/app?ssl-mode=disabled",
+        "postgres://calvin:hobbes@127.0.0.1:1",
+        "mysql://calvin:hobbes@127.0.0.1:1/",
+        "postgresql://calvin:hobbes@127.0.0.1:port/app",
+    ] {
+        let error = refused(SqlConfig::new(url)).await;
+        assert_eq!(error.kind(), ErrorKind::Misconfigured, "{url}");
+        assert!(!format!("{error:?}").contains("hobbes"), "{error:?}");
     }
 }
 
@@ -235,6 +235,7 @@ async fn settings_that_exclude_each_other_are_refused() {
         .await;
     check(|config| config.pool.acquire_timeout_ms = 0, "pool.acquire_timeout_ms must be between").await;
     check(|config| config.busy_timeout_ms = u64::MAX, "busy_timeout_ms must be between").await;
+    check(|config| config.statement_timeout_ms = 0, "statement_timeout_ms must be between").await;
 }
 
 #[tokio::test]

@@ -42,7 +42,7 @@ fn settings(database: &Database) -> SqlConfig {
         "SELECT 1 FROM doc WHERE id = :object",
         "SELECT 1 FROM acl WHERE doc = :object AND uid = :id AND mode = :mode",
     );
-    doc.id = ObjectId::Int;
+    doc.id = ObjectId::Int.into();
     config.object.insert("doc".to_owned(), doc);
     config
 }

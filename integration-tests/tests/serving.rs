@@ -402,7 +402,7 @@ fn a_wrong_setting_does_not_tell_the_secret_in_it() {
             assert!(!done.stderr.contains("canary") && !done.stdout.contains("canary"), "{done:?}");
         }
     };
-    check("DATABASE_URL", "postgres://calvin:canary@localhost/people");
+    check("DATABASE_URL", "oracle://calvin:canary@localhost/people");
     check("DATABASE_URL", "canary");
     check("CACHE_URL", "redis://calvin:canary@localhost/");
     let redis = |url| Gatepost::new().var("CACHE_URL", url).var("CACHE", "redis");

@@ -3,6 +3,10 @@
 //! Everything above speaks of statements, values and rows. What differs between databases (urls, locks,
 //! placeholders, types, errors) is in `sqlite.rs` and its sisters.
 
+mod mysql;
+mod pool;
+mod postgres;
+mod server;
 mod sqlite;
 
 use std::ops::ControlFlow;
@@ -40,6 +44,8 @@ pub(crate) enum Place {
 #[derive(Debug)]
 pub(crate) enum Db {
     Sqlite(sqlite::Lite),
+    Postgres(postgres::Server),
+    MySql(mysql::Server),
 }
 
 impl Db {
@@ -51,12 +57,13 @@ impl Db {
         let scheme = config.url.split_once(':').map_or("", |(scheme, _)| scheme);
         match scheme {
             "sqlite" => sqlite::Lite::open(config, tables, claim).map(Self::Sqlite),
-            "postgres" | "postgresql" | "mysql" | "mariadb" => Err(Error::new(
-                ErrorKind::Misconfigured,
-                format!("the url begins with {scheme}: but this build speaks sqlite only"),
-            )),
+            "postgres" | "postgresql" => postgres::Server::open(config).map(Self::Postgres),
+            "mysql" | "mariadb" => mysql::Server::open(config).map(Self::MySql),
             // The url may be a password that was put into the wrong variable: it is not shown.
-            _ => Err(Error::new(ErrorKind::Misconfigured, "the url must begin with sqlite:")),
+            _ => Err(Error::new(
+                ErrorKind::Misconfigured,
+                "the url must begin with sqlite:, postgres: or mariadb:",
+            )),
         }
     }
 
@@ -64,6 +71,8 @@ impl Db {
     pub(crate) const fn dialect(&self) -> Dialect {
         match self {
             Self::Sqlite(_) => Dialect::Sqlite,
+            Self::Postgres(_) => Dialect::Postgres,
+            Self::MySql(_) => Dialect::MySql,
         }
     }
 
@@ -75,6 +84,8 @@ impl Db {
     pub(crate) fn place(&self) -> Result<Place> {
         match self {
             Self::Sqlite(lite) => lite.place(),
+            Self::Postgres(server) => Ok(if server.is_closed() { Place::Replaced } else { Place::Same }),
+            Self::MySql(server) => Ok(if server.is_closed() { Place::Replaced } else { Place::Same }),
         }
     }
 
@@ -82,6 +93,7 @@ impl Db {
     pub(crate) fn ready(&self) {
         match self {
             Self::Sqlite(lite) => lite.note_log(),
+            Self::Postgres(_) | Self::MySql(_) => {}
         }
     }
 
@@ -92,6 +104,14 @@ impl Db {
     pub(crate) async fn close(&self) -> Result<()> {
         match self {
             Self::Sqlite(lite) => lite.close().await,
+            Self::Postgres(server) => {
+                server.close();
+                Ok(())
+            }
+            Self::MySql(server) => {
+                server.close();
+                Ok(())
+            }
         }
     }
 
@@ -104,6 +124,8 @@ impl Db {
     pub(crate) async fn migrate(&self, claim: managed::Claim) -> Result<()> {
         match self {
             Self::Sqlite(lite) => lite.migrate(claim).await,
+            Self::Postgres(server) => server.migrate(claim).await,
+            Self::MySql(server) => server.migrate(claim).await,
         }
     }
 
@@ -114,6 +136,8 @@ impl Db {
     pub(crate) async fn identity(&self) -> Result<Vec<u8>> {
         match self {
             Self::Sqlite(lite) => lite.identity().await,
+            Self::Postgres(server) => server.identity().await,
+            Self::MySql(server) => server.identity().await,
         }
     }
 
@@ -124,6 +148,8 @@ impl Db {
     pub(crate) async fn read(&self) -> Result<Conn> {
         match self {
             Self::Sqlite(lite) => lite.read().await.map(Conn::Sqlite),
+            Self::Postgres(server) => server.read().await.map(Conn::Postgres),
+            Self::MySql(server) => server.read().await.map(Conn::MySql),
         }
     }
 
@@ -134,13 +160,32 @@ impl Db {
     pub(crate) async fn write(&self) -> Result<Tx> {
         match self {
             Self::Sqlite(lite) => lite.write().await.map(Tx::Sqlite),
+            Self::Postgres(server) => server.write().await.map(Tx::Postgres),
+            Self::MySql(server) => server.write().await.map(Tx::MySql),
         }
+    }
+
+    /// Begins a transaction in which nobody else writes to the managed tables through us.
+    ///
+    /// # Errors
+    /// Like [`write`](Self::write).
+    pub(crate) async fn write_alone(&self) -> Result<Tx> {
+        let mut tx = self.write().await?;
+        match &mut tx {
+            // It has one writer at a time anyway.
+            Tx::Sqlite(_) => {}
+            Tx::Postgres(tx) => tx.alone().await?,
+            Tx::MySql(tx) => tx.alone().await?,
+        }
+        Ok(tx)
     }
 }
 
 /// A connection that reads.
 pub(crate) enum Conn {
     Sqlite(sqlite::Conn),
+    Postgres(postgres::Conn),
+    MySql(mysql::Conn),
 }
 
 impl Conn {
@@ -151,6 +196,8 @@ impl Conn {
     pub(crate) async fn columns(&mut self, statement: &Statement) -> Result<Vec<String>> {
         let columns = match self {
             Self::Sqlite(conn) => sqlite::columns(conn, statement).await,
+            Self::Postgres(conn) => conn.columns(statement).await,
+            Self::MySql(conn) => conn.columns(statement).await,
         };
         columns.map_err(|error| about(error, statement))
     }
@@ -165,6 +212,8 @@ impl Conn {
     {
         let done = match self {
             Self::Sqlite(conn) => sqlite::each(conn, statement, args, each).await,
+            Self::Postgres(conn) => conn.each(statement, &statement.bind(args)?, each).await,
+            Self::MySql(conn) => conn.each(statement, &statement.bind(args)?, each).await,
         };
         done.map_err(|error| about(error, statement))
     }
@@ -173,6 +222,8 @@ impl Conn {
 /// A transaction that writes; dropping it undoes everything.
 pub(crate) enum Tx {
     Sqlite(sqlite::Tx),
+    Postgres(postgres::Tx),
+    MySql(mysql::Tx),
 }
 
 impl Tx {
@@ -188,6 +239,8 @@ impl Tx {
         };
         let done = match self {
             Self::Sqlite(tx) => sqlite::each(tx.connection(), statement, args, keep).await,
+            Self::Postgres(tx) => tx.each(statement, &statement.bind(args)?, keep).await,
+            Self::MySql(tx) => tx.each(statement, &statement.bind(args)?, keep).await,
         };
         done.map_err(|error| about(error, statement))?;
         Ok(rows)
@@ -200,8 +253,33 @@ impl Tx {
     pub(crate) async fn execute(&mut self, statement: &Statement, args: Args<'_>) -> Result<u64> {
         let changed = match self {
             Self::Sqlite(tx) => sqlite::execute(tx.connection(), statement, args).await,
+            Self::Postgres(tx) => tx.execute(statement, &statement.bind(args)?).await,
+            Self::MySql(tx) => tx.execute(statement, &statement.bind(args)?).await,
         };
         changed.map_err(|error| about(error, statement))
+    }
+
+    /// Returns how an INSERT ends that changes nothing of what is there already.
+    pub(crate) const fn unless_there(&self) -> &'static str {
+        match self {
+            Self::Sqlite(_) | Self::Postgres(_) => " ON CONFLICT DO NOTHING",
+            // It has no such words that do not swallow other errors too: the error is taken for the answer.
+            Self::MySql(_) => "",
+        }
+    }
+
+    /// Runs an INSERT that ends [so](Self::unless_there), and returns how many rows it made.
+    ///
+    /// # Errors
+    /// Any kind.
+    pub(crate) async fn insert(&mut self, statement: &Statement, args: Args<'_>) -> Result<u64> {
+        match self {
+            Self::Sqlite(_) | Self::Postgres(_) => self.execute(statement, args).await,
+            Self::MySql(tx) => {
+                let changed = tx.insert(statement, &statement.bind(args)?).await;
+                changed.map_err(|error| about(error, statement))
+            }
+        }
     }
 
     /// Makes everything that was done stay.
@@ -211,6 +289,8 @@ impl Tx {
     pub(crate) async fn commit(self) -> Result<()> {
         match self {
             Self::Sqlite(tx) => tx.commit().await,
+            Self::Postgres(tx) => tx.commit().await,
+            Self::MySql(tx) => tx.commit().await,
         }
     }
 }
@@ -240,6 +320,7 @@ pub(crate) fn check_limits(config: &SqlConfig) -> Result<()> {
         ("pool.max_connections", u64::from(config.pool.max_connections), 1, 256),
         ("pool.acquire_timeout_ms", config.pool.acquire_timeout_ms, 1, 60_000),
         ("busy_timeout_ms", config.busy_timeout_ms, 0, 60_000),
+        ("statement_timeout_ms", config.statement_timeout_ms, 1, 60_000),
     ];
     for (setting, value, least, most) in faults {
         if !(least..=most).contains(&value) {

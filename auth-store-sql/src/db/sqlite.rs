@@ -7,7 +7,7 @@ use std::str::FromStr;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
-use auth_core::{Error, ErrorKind, Result};
+use auth_core::{Error, ErrorKind, Id, Result};
 use futures_util::StreamExt;
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{
@@ -22,6 +22,7 @@ use sqlx::{
 use super::{Place, Tables, assured, count_row};
 use crate::error::{classify, classify_migration};
 use crate::managed::{self, Claim};
+use crate::scan::Dialect;
 use crate::statement::{Args, Statement, Value};
 use crate::value::{Cell, Row};
 use crate::{PoolConfig, SqlConfig};
@@ -177,7 +178,7 @@ impl Lite {
             Claim::IfEmpty => refuse_strangers(tx.connection()).await?,
             Claim::Ours => self.require_ours(tx.connection()).await?,
         }
-        let migrator = managed::migrator();
+        let migrator = managed::migrator(Dialect::Sqlite, "");
         let newest = migrator.iter().map(|migration| migration.version).max().unwrap_or(0);
         // In one transaction with the lock held: two processes that start at once must not both migrate.
         migrator
@@ -240,14 +241,7 @@ async fn refuse_strangers(connection: &mut SqliteConnection) -> Result<()> {
     let other: Option<SqliteRow> = sqlx::query(OTHERS).fetch_optional(connection).await.map_err(classify)?;
     match other {
         None => Ok(()),
-        Some(row) => {
-            let name: String = row.try_get(0).map_err(classify)?;
-            Err(misconfigured(
-                "the database has tables that are not Gatepost's: give queries for them, or say \
-                 `managed = true` to add Gatepost's beside them",
-            )
-            .with("table", name))
-        }
+        Some(row) => Err(managed::strangers(row.try_get(0).map_err(classify)?)),
     }
 }
 
@@ -417,9 +411,10 @@ fn arguments(statement: &Statement, args: Args<'_>) -> Result<SqliteArguments> {
     let mut arguments = SqliteArguments::default();
     for value in statement.bind(args)? {
         let added = match value {
-            Value::Null => arguments.add(None::<i64>),
-            Value::Int(number) => arguments.add(number),
+            Value::NoInt | Value::NoText => arguments.add(None::<i64>),
+            Value::Int(number) | Value::Key(number) => arguments.add(number),
             Value::Text(text) => arguments.add(text),
+            Value::Uuid(bytes) => arguments.add(Id::Uuid(bytes).to_string()),
         };
         added.map_err(|cause| classify(sqlx::Error::Encode(cause)))?;
     }
@@ -438,9 +433,9 @@ fn read(row: &SqliteRow) -> Result<Row> {
         let kind = value.type_info().into_owned();
         cells.push(match kind.name() {
             "INTEGER" => Cell::Int(<i64 as Decode<'_, Sqlite>>::decode(value).map_err(unreadable)?),
-            "REAL" => Cell::Real,
+            "REAL" => Cell::Other("a fraction"),
             "TEXT" => Cell::Text(<String as Decode<'_, Sqlite>>::decode(value).map_err(unreadable)?),
-            _ => Cell::Blob,
+            _ => Cell::Other("a blob"),
         });
     }
     Ok(Row::new(cells))

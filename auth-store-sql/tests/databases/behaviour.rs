@@ -1,18 +1,15 @@
 //! The suite that every store runs: on the managed schema, and on tables that are quite different.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are tests")]
-
-mod common;
-
+use crate::common::{self, connect, load, standing};
+use crate::on::{ALL, Database, Engine, On, tests};
 use auth_core::{Id, LoginRule};
 use auth_store_sql::SqlConfig;
 use auth_testkit::suite::{self, Bench};
 use auth_testkit::{ByTable, ManualClock, World, realm, realm_with};
-use common::{Database, connect, load, standing};
 
 /// The part of the README between a fence and its end.
 fn readme(language: &str, n: usize) -> String {
-    let text = include_str!("../README.md");
+    let text = include_str!("../../README.md");
     let block = text.split("```").skip(1).step_by(2).filter_map(|block| block.strip_prefix(language)).nth(n);
     block.unwrap().to_owned()
 }
@@ -29,16 +26,14 @@ fn quote(text: Option<&str>) -> String {
     text.map_or("NULL".to_owned(), |text| format!("'{}'", text.replace('\'', "''")))
 }
 
-#[tokio::test]
-async fn the_managed_schema_in_a_file() {
-    let database = Database::absent();
+async fn the_managed_schema(on: On) {
+    let database = on.empty();
     let store = connect(database.config()).await.unwrap();
     load(&*store.directory().unwrap()).await;
     run_all(database.config(), &Bench::new(&realm())).await;
 }
 
-#[tokio::test]
-async fn the_managed_schema_in_memory() {
+async fn the_managed_schema_in_memory(_on: On) {
     let store = connect(SqlConfig::new("sqlite::memory:")).await.unwrap();
     load(&*store.directory().unwrap()).await;
     let bench = Bench::new(&realm());
@@ -47,9 +42,8 @@ async fn the_managed_schema_in_memory() {
     suite::run_all_objects(&*store, &bench).await;
 }
 
-#[tokio::test]
-async fn the_managed_schema_under_every_rule_for_logins() {
-    let database = Database::absent();
+async fn the_managed_schema_under_every_rule_for_logins(on: On) {
+    let database = on.empty();
     let store = connect(database.config()).await.unwrap();
     load(&*store.directory().unwrap()).await;
     for (name, rule) in LoginRule::NAMES {
@@ -57,10 +51,19 @@ async fn the_managed_schema_under_every_rule_for_logins() {
     }
 }
 
+/// PostgreSQL folds only where both sides do: a text is bound as one.
+fn folding(on: &On, sql: &str) -> String {
+    match on.engine {
+        Engine::Postgres => sql.replace(":login", ":login::citext"),
+        Engine::Sqlite | Engine::MariaDb => sql.to_owned(),
+    }
+}
+
 /// The README's tables and settings, as they stand there.
-async fn readme_database() -> (Database, SqlConfig) {
+async fn readme_database(on: &On) -> (Database, SqlConfig) {
     let mut sql = readme("sql", 0);
-    sql += "ALTER TABLE account ADD COLUMN locked; ALTER TABLE account ADD COLUMN ends; ALTER TABLE account ADD COLUMN fresh;";
+    sql += "ALTER TABLE account ADD COLUMN locked INTEGER; ALTER TABLE account ADD COLUMN ends INTEGER; \
+            ALTER TABLE account ADD COLUMN fresh INTEGER;";
     for (gid, group) in World::groups().iter().enumerate() {
         sql += &format!("INSERT INTO grp VALUES ({gid}, {});", quote(Some(group)));
     }
@@ -84,15 +87,15 @@ async fn readme_database() -> (Database, SqlConfig) {
             sql += &format!("INSERT INTO doc_acl VALUES ({}, {uid}, '{mode}');", object.id);
         }
     }
-    let database = Database::with(&sql).await;
+    let database = on.with(&sql).await;
     let mut config: SqlConfig = toml::from_str(&readme("toml", 0)).unwrap();
-    config.url = database.url();
+    config.url = database.config().url;
+    config.query.account = config.query.account.map(|account| folding(on, &account));
     (database, config)
 }
 
-#[tokio::test]
-async fn the_tables_of_the_readme_answer_to_its_queries() {
-    let (_database, config) = readme_database().await;
+async fn the_tables_of_the_readme_answer_to_its_queries(on: On) {
+    let (_database, config) = readme_database(&on).await;
     let bench = Bench::new(&realm()).holding(|user| {
         // The README's account has no columns for these.
         !["rosalyn", "wormwood", "andy", "max"].contains(&user.login)
@@ -100,22 +103,20 @@ async fn the_tables_of_the_readme_answer_to_its_queries() {
     run_all(config, &bench).await;
 }
 
-#[tokio::test]
-async fn whole_number_ids_and_a_folding_login_column() {
-    let (_database, mut config) = readme_database().await;
-    config.query.account = Some(
+async fn whole_number_ids_and_a_folding_login_column(on: On) {
+    let (_database, mut config) = readme_database(&on).await;
+    config.query.account = Some(folding(
+        &on,
         "SELECT uid AS ID, login, pwhash AS hash, closed AS disabled, locked, ends AS expires_at, \
-         fresh AS must_change FROM account WHERE login LIKE :login"
-            .to_owned(),
-    );
+         fresh AS must_change FROM account WHERE login LIKE :login",
+    ));
     run_all(config, &Bench::new(&realm())).await;
 }
 
-#[tokio::test]
-async fn text_ids_and_membership_without_lists() {
-    let mut sql = "CREATE TABLE people (k TEXT PRIMARY KEY, mail TEXT, secret TEXT, off INT, jail INT, ends TEXT, renew INT);\
+async fn text_ids_and_membership_without_lists(on: On) {
+    let mut sql = "CREATE TABLE people (k TEXT PRIMARY KEY, mail TEXT, secret TEXT, off INTEGER, jail INTEGER, ends TEXT, renew INTEGER);\
                    CREATE TABLE in_team (k TEXT, team TEXT COLLATE NOCASE);\
-                   CREATE TABLE thing (a TEXT PRIMARY KEY, dummy);\
+                   CREATE TABLE thing (a TEXT PRIMARY KEY, dummy INTEGER);\
                    CREATE TABLE may (a TEXT, k TEXT, what TEXT);"
         .to_owned();
     for user in World::users() {
@@ -145,7 +146,7 @@ async fn text_ids_and_membership_without_lists() {
             );
         }
     }
-    let database = Database::with(&sql).await;
+    let database = on.with(&sql).await;
     let mut config = database.config();
     config.query.account = Some(
         "SELECT k AS id, mail AS login, secret AS hash, off AS disabled, jail AS locked, ends AS expires_at, \
@@ -155,11 +156,26 @@ async fn text_ids_and_membership_without_lists() {
     config.query.is_member =
         Some("SELECT team AS name FROM in_team WHERE k = :id AND team LIKE :group".to_owned());
     let mut doc = common::object_config(
-        "SELECT EXISTS (SELECT 1 FROM thing WHERE a = :object)",
+        on.choose(
+            "SELECT EXISTS (SELECT 1 FROM thing WHERE a = :object)",
+            "SELECT EXISTS (SELECT 1 FROM thing WHERE a = :object)",
+            "SELECT a AS id FROM thing WHERE a = :object",
+        ),
         "SELECT count(*) FROM may WHERE a = :object AND k = :id AND what = :mode",
     );
     doc.any = Some("SELECT what FROM may WHERE a = :object1 AND k = :id".to_owned());
     config.object.insert("doc".to_owned(), doc);
     let bench = Bench::new(&realm()).with_ids(|user| Id::Text(format!("k-{}", user.id).into()));
     run_all(config, &bench).await;
+}
+
+tests! {
+    ALL => {
+        the_managed_schema,
+        the_managed_schema_under_every_rule_for_logins,
+        the_tables_of_the_readme_answer_to_its_queries,
+        whole_number_ids_and_a_folding_login_column,
+        text_ids_and_membership_without_lists,
+    }
+    &[Engine::Sqlite] => { the_managed_schema_in_memory }
 }
