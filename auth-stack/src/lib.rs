@@ -11,6 +11,7 @@ mod load;
 mod nearest;
 mod origins;
 mod probe;
+mod redis_source;
 mod secret;
 mod settings;
 mod shared;

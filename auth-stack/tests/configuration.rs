@@ -503,7 +503,7 @@ async fn wrong_values_are_refused_where_they_stand() {
 }
 
 #[tokio::test]
-async fn unknown_kinds_and_those_to_come_are_refused_by_name() {
+async fn unknown_kinds_are_refused_by_name() {
     for (kind, message) in [
         ("tll", "there is no cache `tll`; did you mean `ttl`?"),
         ("reddis", "there is no cache `reddis`; did you mean `redis`?"),
@@ -515,7 +515,8 @@ async fn unknown_kinds_and_those_to_come_are_refused_by_name() {
     }
     for (kind, message) in [
         ("sqll", "there is no source `sqll`; did you mean `sql`?"),
-        ("redis", "the source `redis` is not built in yet; built in: file, ldap, memory, register, sql"),
+        ("ldapp", "there is no source `ldapp`; did you mean `ldap`?"),
+        ("rediss", "there is no source `rediss`; did you mean `redis`?"),
     ] {
         let file = format!("[source.a]\nkind = \"{kind}\"\n");
         check_refused(&file, &[], &format!("gatepost.toml:2: source.a.kind: {message}")).await;

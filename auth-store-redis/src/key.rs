@@ -1,6 +1,6 @@
 //! Names on the wire.
 
-use auth_core::WireName;
+use auth_core::{Error, ErrorKind, Result, WireName};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use redis::{RedisWrite, ToRedisArgs, ToSingleRedisArg};
@@ -80,8 +80,22 @@ impl Keys {
 }
 
 /// Returns the slot of a lane of a cluster.
-pub(crate) fn slot(lane: usize) -> u16 {
-    crc16(lane.to_string().as_bytes()) % SLOTS
+pub(crate) fn lane_slot(lane: usize) -> u16 {
+    slot(lane.to_string().as_bytes())
+}
+
+/// Returns the slot of the keys with this between their braces.
+pub(crate) fn slot(tag: &[u8]) -> u16 {
+    crc16(tag) % SLOTS
+}
+
+/// Returns random bytes.
+pub(crate) fn random<const N: usize>() -> Result<[u8; N]> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|error| {
+        Error::new(ErrorKind::Internal, "the system gives no random bytes").because(error)
+    })?;
+    Ok(bytes)
 }
 
 /// The checksum that a cluster spreads keys by: CRC-16/XMODEM.

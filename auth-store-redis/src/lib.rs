@@ -9,8 +9,11 @@ mod key;
 mod link;
 mod nodes;
 mod script;
+mod servers;
+mod store;
 mod tier;
 
 pub use bus::RedisBus;
 pub use config::{RedisConfig, TlsConfig};
+pub use store::{Absent, Network, RedisStore, RedisStoreConfig};
 pub use tier::RedisTier;

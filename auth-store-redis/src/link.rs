@@ -207,6 +207,14 @@ impl Link {
         }
     }
 
+    /// Tells why there is no connection, if that is known.
+    pub(crate) fn check(&self) -> Result<()> {
+        match self.0.live() {
+            Err(Some(why)) => Err(why),
+            Ok(_) | Err(None) => Ok(()),
+        }
+    }
+
     /// Takes one of the places for requests on their way.
     pub(crate) fn enter(&self) -> Result<InFlight<'_>> {
         let before = self.0.in_flight.fetch_add(1, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! A cluster: a link to each master, and which lane is where.
+//! A cluster: a link to each master, and which slot of those that are wanted is where.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -17,7 +17,6 @@ use tokio::time::Instant;
 use crate::config::Address;
 use crate::dial::{Dialer, Place, field, graver, text};
 use crate::fault;
-use crate::key::{CLUSTER_LANES, slot};
 use crate::link::Link;
 
 /// How often the cluster is asked who has which slot, if nothing says sooner that it has changed.
@@ -42,6 +41,8 @@ impl fmt::Debug for Nodes {
 struct Shared {
     dialer: Arc<Dialer>,
     seeds: Vec<Address>,
+    /// The slot of each lane.
+    slots: Vec<u16>,
     /// A std lock: nothing awaits while it is held.
     view: RwLock<View>,
     /// Moves with the view.
@@ -79,10 +80,11 @@ struct Said {
 }
 
 impl Nodes {
-    pub(crate) fn new(dialer: Arc<Dialer>, seeds: Vec<Address>) -> Self {
+    pub(crate) fn new(dialer: Arc<Dialer>, seeds: Vec<Address>, slots: Vec<u16>) -> Self {
         Self(Arc::new(Shared {
             dialer,
             seeds,
+            slots,
             view: RwLock::default(),
             moves: watch::Sender::new(()),
             stale: Notify::new(),
@@ -154,7 +156,7 @@ impl Shared {
         let until = Instant::now() + self.dialer.connect_timeout;
         let asked = links.iter().map(|(address, link)| {
             let ask = &ask;
-            async move { read(address, link.call(ask, until).await?.0) }
+            async move { read(address, &self.slots, link.call(ask, until).await?.0) }
         });
         let mut best: Option<Said> = join_all(asked).await.into_iter().filter_map(Result::ok).max();
         let mut why = None;
@@ -162,7 +164,7 @@ impl Shared {
             if best.as_ref().is_some_and(|best| best.well) {
                 break;
             }
-            match self.dialer.ask(seed, &ask).await.and_then(|values| read(seed, values)) {
+            match self.dialer.ask(seed, &ask).await.and_then(|values| read(seed, &self.slots, values)) {
                 Ok(said) => best = best.max(Some(said)),
                 Err(error) => why = Some(graver(why, error)),
             }
@@ -177,7 +179,7 @@ impl Shared {
             Err(why) => view.why = Some(why),
             Ok(said) => {
                 let mut links: HashMap<Address, Link> = HashMap::new();
-                let mut lanes = Vec::with_capacity(CLUSTER_LANES);
+                let mut lanes = Vec::with_capacity(self.slots.len());
                 for master in said.lanes {
                     let link = master.and_then(|(host, port)| {
                         let address = Address::Tcp(host, port);
@@ -233,8 +235,8 @@ async fn keep(kept: Kept) {
 }
 
 /// Reads what a node says about the cluster.
-fn read(asked: &Address, values: Vec<Value>) -> Result<Said> {
-    let [info, slots] = <[Value; 2]>::try_from(values).map_err(|_| fault::unreadable())?;
+fn read(asked: &Address, slots: &[u16], values: Vec<Value>) -> Result<Said> {
+    let [info, shared_out] = <[Value; 2]>::try_from(values).map_err(|_| fault::unreadable())?;
     let info = match fault::checked(info) {
         // Anything else than a cluster does not know the command, or refuses it.
         Err(error) if error.kind() == ErrorKind::Misconfigured => {
@@ -245,12 +247,12 @@ fn read(asked: &Address, values: Vec<Value>) -> Result<Said> {
         }
         info => text(info?)?,
     };
-    let Value::Array(ranges) = fault::checked(slots)? else { return Err(fault::unreadable()) };
+    let Value::Array(ranges) = fault::checked(shared_out)? else { return Err(fault::unreadable()) };
     let well = field(&info, "cluster_state") == Some("ok");
     let epoch = field(&info, "cluster_current_epoch").and_then(|epoch| epoch.parse().ok()).unwrap_or(0);
     let ranges: Vec<_> = ranges.iter().filter_map(|range| read_range(asked, range)).collect();
-    let lanes = (0..CLUSTER_LANES).map(|lane| {
-        let slot = i64::from(slot(lane));
+    let lanes = slots.iter().map(|slot| {
+        let slot = i64::from(*slot);
         let range = ranges.iter().find(|(first, last, _)| (*first..=*last).contains(&slot));
         range.map(|(_, _, master)| master.clone())
     });

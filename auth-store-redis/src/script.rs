@@ -34,7 +34,7 @@ pub(crate) struct Script {
 }
 
 impl Script {
-    fn new(text: &'static str) -> Self {
+    pub(crate) fn new(text: &'static str) -> Self {
         let hash = Sha1::digest(text.as_bytes());
         Self { text, hash: hash.iter().map(|byte| format!("{byte:02x}")).collect() }
     }

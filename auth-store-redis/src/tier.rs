@@ -12,12 +12,10 @@ use redis::{Cmd, Pipeline, Value};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::config::Shape;
-use crate::dial::{Dialer, Place};
-use crate::key::{CLUSTER_LANES, Keys};
+use crate::key::{CLUSTER_LANES, Keys, lane_slot, random};
 use crate::link::{Departure, Link, Waiting};
-use crate::nodes::Nodes;
 use crate::script::Script;
+use crate::servers::Servers;
 use crate::{RedisConfig, fault};
 
 /// The most questions in one request.
@@ -54,12 +52,6 @@ struct Core {
     write: Script,
 }
 
-#[derive(Debug)]
-enum Servers {
-    One(Link),
-    Cluster(Nodes),
-}
-
 /// What goes to one server in one request: the numbers of the questions.
 struct Group {
     link: Link,
@@ -73,12 +65,8 @@ impl RedisTier {
     /// # Errors
     /// [`Misconfigured`](ErrorKind::Misconfigured), which never tells the password.
     pub fn new(config: &RedisConfig) -> Result<Self> {
-        let (dialer, shape) = Dialer::new(config)?;
-        let dialer = Arc::new(dialer);
-        let (servers, lanes) = match shape {
-            Shape::Cluster(seeds) => (Servers::Cluster(Nodes::new(dialer, seeds)), CLUSTER_LANES),
-            shape => (Servers::One(Link::new(dialer, Place::of(shape))), 1),
-        };
+        let servers = Servers::new(config, (0..CLUSTER_LANES).map(lane_slot).collect())?;
+        let lanes = if servers.is_cluster() { CLUSTER_LANES } else { 1 };
         Ok(Self(Arc::new(Core {
             servers,
             keys: Keys::new(&config.prefix, lanes),
@@ -94,37 +82,6 @@ impl Core {
         Instant::now() + self.timeout
     }
 
-    async fn link(&self, lane: usize, until: Instant) -> Result<Link> {
-        match &self.servers {
-            Servers::One(link) => Ok(link.clone()),
-            Servers::Cluster(nodes) => {
-                nodes.ready(until).await?;
-                nodes.link(lane)
-            }
-        }
-    }
-
-    /// Sends commands of lanes that one server has.
-    async fn call(&self, link: &Link, pipeline: &Pipeline, until: Instant) -> Result<(Vec<Value>, u64)> {
-        let _place = link.enter()?;
-        self.send(link, pipeline, until).await
-    }
-
-    /// Does as [`call`](Self::call) for those who have a place each.
-    async fn send(&self, link: &Link, pipeline: &Pipeline, until: Instant) -> Result<(Vec<Value>, u64)> {
-        let called = link.send(pipeline, until).await;
-        if let Servers::Cluster(nodes) = &self.servers {
-            let moved = match &called {
-                Ok((values, _)) => values.iter().any(fault::is_moved),
-                Err(error) => error.kind() == ErrorKind::Unavailable,
-            };
-            if moved {
-                nodes.stale();
-            }
-        }
-        called
-    }
-
     /// Sorts questions by server into requests of a bounded size. Those whose server is not known fail.
     async fn spread<T>(
         &self,
@@ -136,7 +93,7 @@ impl Core {
         for (number, (lane, bytes)) in what.enumerate() {
             // Most are answered with what is put here in the end.
             answers.push(Err(fault::unreadable()));
-            let link = match self.link(lane, until).await {
+            let link = match self.servers.link(lane, until).await {
                 Ok(link) => link,
                 Err(error) => {
                     put(answers, number, Err(error));
@@ -162,7 +119,7 @@ impl Core {
     /// server, and us, a fraction of as many requests.
     async fn read_one(self: &Arc<Self>, ask: &TierAsk<'_>) -> Result<TierRead> {
         let until = self.until();
-        let link = self.link(self.keys.lane(&ask.entry), until).await?;
+        let link = self.servers.link(self.keys.lane(&ask.entry), until).await?;
         let place = link.enter()?;
         if place.before < ALONE {
             let mut read = self.read_some(&link, &[*ask], until).await?;
@@ -236,7 +193,7 @@ impl Core {
         if together {
             request.add_command(get);
         }
-        let (values, incarnation) = self.send(link, &request, until).await?;
+        let (values, incarnation) = self.servers.send(link, &request, until).await?;
         let mut replies = values.into_iter();
         let now = time(replies.next().ok_or_else(fault::unreadable)?)?;
         if together {
@@ -281,7 +238,7 @@ impl Core {
         for write in &writes {
             request.add_command(command(&self.write.hash, "EVALSHA", write));
         }
-        let (mut values, _) = self.call(&group.link, &request, until).await?;
+        let (mut values, _) = self.servers.call(&group.link, &request, until).await?;
         if values.iter().any(fault::is_unknown_script) {
             let mut again = Pipeline::new();
             for (write, value) in writes.iter().zip(&values) {
@@ -289,7 +246,7 @@ impl Core {
                     again.add_command(command(self.write.text, "EVAL", write));
                 }
             }
-            let mut later = self.call(&group.link, &again, until).await?.0.into_iter();
+            let mut later = self.servers.call(&group.link, &again, until).await?.0.into_iter();
             for value in values.iter_mut().filter(|value| fault::is_unknown_script(value)) {
                 *value = later.next().ok_or_else(fault::unreadable)?;
             }
@@ -321,7 +278,7 @@ impl Core {
             .arg(0)
             .arg(1)
             .arg("none");
-        let (values, _) = self.call(link, &request, until).await?;
+        let (values, _) = self.servers.call(link, &request, until).await?;
         values.into_iter().try_for_each(|value| fault::checked(value).map(drop))
     }
 }
@@ -384,10 +341,11 @@ impl ByteTier for RedisTier {
             request.add_command(run);
             request
         };
-        let link = self.0.link(lane, until).await?;
-        let (mut values, _) = self.0.call(&link, &command(&self.0.make.hash, "EVALSHA"), until).await?;
+        let link = self.0.servers.link(lane, until).await?;
+        let (mut values, _) =
+            self.0.servers.call(&link, &command(&self.0.make.hash, "EVALSHA"), until).await?;
         if values.first().is_some_and(fault::is_unknown_script) {
-            (values, _) = self.0.call(&link, &command(self.0.make.text, "EVAL"), until).await?;
+            (values, _) = self.0.servers.call(&link, &command(self.0.make.text, "EVAL"), until).await?;
         }
         let made = fault::checked(values.into_iter().next().ok_or_else(fault::unreadable)?)?;
         match made {
@@ -430,8 +388,8 @@ impl ByteTier for RedisTier {
             }
             request.add_command(remove);
         }
-        let link = self.0.link(lane, until).await?;
-        let (values, _) = self.0.call(&link, &request, until).await?;
+        let link = self.0.servers.link(lane, until).await?;
+        let (values, _) = self.0.servers.call(&link, &request, until).await?;
         values.into_iter().try_for_each(|value| fault::checked(value).map(drop))
     }
 
@@ -439,7 +397,7 @@ impl ByteTier for RedisTier {
         let until = self.0.until();
         let mut servers: Vec<(usize, Link)> = Vec::new();
         for lane in 0..self.lanes() {
-            let link = self.0.link(lane, until).await?;
+            let link = self.0.servers.link(lane, until).await?;
             if !servers.iter().any(|(_, other)| other.is(&link)) {
                 servers.push((lane, link));
             }
@@ -517,12 +475,4 @@ fn generation(value: &Value) -> Option<Generation> {
 
 fn millis(keep: Duration) -> u64 {
     u64::try_from(keep.min(LONGEST).as_millis()).unwrap_or(LAST).max(1)
-}
-
-fn random<const N: usize>() -> Result<[u8; N]> {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(|error| {
-        Error::new(ErrorKind::Internal, "the system gives no random bytes").because(error)
-    })?;
-    Ok(bytes)
 }

@@ -8,6 +8,7 @@
 //! the source holds. Nothing else is left out.
 
 mod accounts;
+mod directories;
 mod groups;
 mod objects;
 mod passwords;
@@ -26,6 +27,7 @@ use auth_core::{
 use crate::{ManualClock, Standing, User, World, info};
 
 pub use accounts::account_cases;
+pub use directories::{Managed, directory_cases, load, run_all_directory};
 pub use groups::group_cases;
 pub use objects::object_cases;
 pub use passwords::password_cases;
