@@ -20,6 +20,7 @@
 //! ```
 
 mod certs;
+mod ds389;
 mod mariadb;
 mod memcached;
 mod postgres;
@@ -34,6 +35,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use certs::{CertPair, Certs};
+pub use ds389::{Ds389, Ds389Options};
 pub use mariadb::{MariaDb, MariaDbOptions};
 pub use memcached::{Memcached, MemcachedOptions};
 pub use postgres::{Postgres, PostgresOptions};

@@ -48,6 +48,15 @@ pub(crate) fn settings(url: &str, more: &str) -> String {
     )
 }
 
+/// Settings of the branch whose passwords are the world's hashes, which the account `hashes` may read.
+pub(crate) fn hashes(url: &str, more: &str) -> String {
+    format!(
+        "url = '{url}'\nmode = 'fetch-hash'\nbase = 'ou=hashes,{0}'\nbind_dn = 'cn=hashes,ou=services,{0}'\n\
+         bind_password = 'hashes-secret'\n{more}\n",
+        Slapd::BASE
+    )
+}
+
 /// A line of LDIF, whatever the value.
 pub(crate) fn line(name: &str, value: &[u8]) -> String {
     format!("{name}:: {}\n", base64::engine::general_purpose::STANDARD.encode(value))
@@ -58,10 +67,15 @@ pub(crate) fn id(user: &User) -> Id {
     Id::uuid(0xdead_beef_0000_4000_8000_0000_0000_0000 + u128::from(user.id.unsigned_abs()))
 }
 
+/// The id that somebody's entry with a hash has.
+pub(crate) fn hashed_id(user: &User) -> Id {
+    Id::uuid(0xcafe_beef_0000_4000_8000_0000_0000_0000 + u128::from(user.id.unsigned_abs()))
+}
+
 /// What slapd is to have for the world: a policy that demands new passwords, and groups in people's entries.
 pub(crate) fn options() -> SlapdOptions {
     SlapdOptions {
-        modules: ["memberof", "ppolicy", "pw-sha2", "argon2"].map(str::to_owned).to_vec(),
+        modules: ["memberof", "ppolicy", "pw-sha2", "pw-pbkdf2", "argon2"].map(str::to_owned).to_vec(),
         database: [
             "overlay memberof",
             "memberof-group-oc groupOfNames",
@@ -90,7 +104,7 @@ pub(crate) fn world() -> String {
     let _ = write!(
         ldif,
         "dn: cn=default,ou=policies,{base}\nobjectClass: device\nobjectClass: pwdPolicy\ncn: default\n\
-         pwdAttribute: userPassword\npwdMustChange: TRUE\npwdLockout: FALSE\n\n"
+         pwdAttribute: userPassword\npwdMustChange: TRUE\npwdLockout: TRUE\n\n"
     );
     for account in ["reader", "hashes"] {
         let _ = write!(
@@ -139,9 +153,7 @@ fn person(ldif: &mut String, user: &User, unit: &str, password: Option<&[u8]>) {
     for name in ["uid", "cn", "sn"] {
         *ldif += &line(name, user.login.as_bytes());
     }
-    if unit == "people" {
-        let _ = writeln!(ldif, "entryUUID: {}", id(user));
-    }
+    let _ = writeln!(ldif, "entryUUID: {}", if unit == "people" { id(user) } else { hashed_id(user) });
     if let Some(password) = password {
         *ldif += &line("userPassword", password);
     }
