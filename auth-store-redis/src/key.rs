@@ -13,8 +13,11 @@ pub(crate) const CLUSTER_LANES: usize = 64;
 /// The slots of a cluster.
 const SLOTS: u16 = 16_384;
 
-/// A prefix, `{63}` and 22 characters.
-const MAX_KEY: usize = MAX_PREFIX + 4 + 22;
+/// A prefix, what may follow it, `{63}` and 22 characters.
+const MAX_KEY: usize = MAX_PREFIX + MAX_MARK + 4 + 22;
+
+/// The most bytes that follow a prefix, to keep keys of several kinds apart.
+pub(crate) const MAX_MARK: usize = 2;
 
 /// A key, without an allocation.
 pub(crate) struct Key {
@@ -44,7 +47,7 @@ pub(crate) struct Keys {
 }
 
 impl Keys {
-    /// Takes a prefix of at most [`MAX_PREFIX`] bytes.
+    /// Takes a prefix of at most [`MAX_PREFIX`] bytes, with at most [`MAX_MARK`] more.
     pub(crate) fn new(prefix: &str, lanes: usize) -> Self {
         let front = |lane: usize| match lanes {
             1 => prefix.as_bytes().into(),
@@ -117,7 +120,7 @@ mod tests {
         let text = |keys: &Keys, lane| String::from_utf8(keys.key(lane, &name).as_ref().to_vec()).unwrap();
         assert_eq!(text(&Keys::new("gp:", 1), 0), "gp:_____________________w");
         assert_eq!(text(&Keys::new("gp:", 64), 17), "gp:{17}_____________________w");
-        let longest = Keys::new(&"p".repeat(MAX_PREFIX), 64);
+        let longest = Keys::new(&"p".repeat(MAX_PREFIX + MAX_MARK), 64);
         assert_eq!(longest.key(63, &name).as_ref().len(), MAX_KEY);
     }
 

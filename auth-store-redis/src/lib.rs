@@ -3,6 +3,7 @@
 
 mod bus;
 mod config;
+mod counters;
 mod dial;
 mod fault;
 mod key;
@@ -15,5 +16,6 @@ mod tier;
 
 pub use bus::RedisBus;
 pub use config::{RedisConfig, TlsConfig};
+pub use counters::RedisCounters;
 pub use store::{Absent, Network, RedisStore, RedisStoreConfig};
 pub use tier::RedisTier;

@@ -8,6 +8,7 @@
 //! the source holds. Nothing else is left out.
 
 mod accounts;
+mod counters;
 mod directories;
 mod groups;
 mod objects;
@@ -27,6 +28,7 @@ use auth_core::{
 use crate::{ManualClock, Standing, User, World, info};
 
 pub use accounts::account_cases;
+pub use counters::{CounterBench, counter_cases, run_all_counters};
 pub use directories::{Managed, directory_cases, load, run_all_directory};
 pub use groups::group_cases;
 pub use objects::object_cases;
