@@ -6,7 +6,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use auth_core::{
     Access, Account, AccountSource, BoxFuture, Clock, Ctx, Error, ErrorKind, Fence, GroupOracle, GroupSet,
-    Login, Lookup, Member, ObjectPerms, ObjectRef, Principal, Result, SourceInfo, Step, StoredHash,
+    Login, Lookup, Member, ObjectPerms, ObjectRef, Password, PasswordSource, Principal, Result, SourceInfo,
+    Step, StoredHash, Verdict,
 };
 
 use crate::fenced::{Bump, Voiding};
@@ -50,6 +51,21 @@ mod sealed {
 use sealed::Cacheable;
 
 impl Cacheable for dyn AccountSource {
+    const KIND: &'static str = "accounts";
+    fn info(&self) -> &SourceInfo {
+        self.source()
+    }
+
+    fn load(self: Arc<Self>, ctx: Ctx, keys: Vec<Key>) -> BoxFuture<Vec<Result<Answer>>> {
+        Box::pin(async move {
+            let [Key::Account(login)] = keys.as_slice() else { return vec![Err(misfit())] };
+            vec![self.account(&ctx, login).await.map(Answer::Account)]
+        })
+    }
+}
+
+/// Of a source that decides by itself, the accounts are remembered. Passwords it is asked about each time.
+impl Cacheable for dyn PasswordSource {
     const KIND: &'static str = "accounts";
     fn info(&self) -> &SourceInfo {
         self.source()
@@ -176,6 +192,34 @@ impl AccountSource for Cached<dyn AccountSource> {
         let _voiding =
             Voiding::new(self.loader.fence(), [Bump::login(who.login().clone()), Bump::id(who.clone())]);
         self.inner.replace_hash(ctx, who, old, new).await
+    }
+
+    fn peek_account(&self, ctx: &Ctx, login: &Login) -> Option<Lookup<Account>> {
+        account(self.loader.peek(ctx, &Ask::Account(login))?).ok()
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl PasswordSource for Cached<dyn PasswordSource> {
+    fn source(&self) -> &SourceInfo {
+        self.loader.source()
+    }
+
+    /// Asks each time, in turn with the loads of this source: it is left alone after failures.
+    async fn verify(&self, ctx: &Ctx, login: &Login, password: &Password) -> Result<Verdict> {
+        ctx.note(|| Step::new("cache", "off: this source decides by itself").at(self.loader.source().name()));
+        let ask = |ctx| async move { self.inner.verify(&ctx, login, password).await };
+        self.loader.pass_on(ctx, ask).await
+    }
+
+    async fn account(&self, ctx: &Ctx, login: &Login) -> Result<Lookup<Account>> {
+        account(self.loader.answer(ctx, &Ask::Account(login)).await?)
+    }
+
+    /// Nothing: who remembers accepted passwords is outside of this.
+    fn peek_verify(&self, _ctx: &Ctx, _login: &Login, _password: &Password) -> Option<Verdict> {
+        None
     }
 
     fn peek_account(&self, ctx: &Ctx, login: &Login) -> Option<Lookup<Account>> {

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use crate::hash::same;
 use crate::{
     Access, AccountSource, Ctx, Error, ErrorKind, GroupOracle, GroupSet, Lookup, Member, ObjectPerms,
-    ObjectRef, Principal, Resolver, Result, SourceInfo, Step,
+    ObjectRef, PasswordSource, Principal, Resolver, Result, SourceInfo, Step,
 };
 
 /// How an oracle treats people of other sources.
@@ -184,14 +184,14 @@ impl<O: ObjectPerms + ?Sized> ObjectPerms for Linked<O> {
 ///
 /// To be chosen only where one login means one person in both sources.
 #[derive(Debug)]
-pub struct ByLogin {
-    accounts: Arc<dyn AccountSource>,
+pub struct ByLogin<S: ?Sized = dyn AccountSource> {
+    accounts: Arc<S>,
 }
 
-impl ByLogin {
+impl<S: ?Sized> ByLogin<S> {
     /// Resolves through the accounts of the oracle's source, cached like any other question.
     #[must_use]
-    pub fn new(accounts: Arc<dyn AccountSource>) -> Self {
+    pub const fn new(accounts: Arc<S>) -> Self {
         Self { accounts }
     }
 }
@@ -199,6 +199,22 @@ impl ByLogin {
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl Resolver for ByLogin {
+    fn source(&self) -> &SourceInfo {
+        self.accounts.source()
+    }
+    async fn resolve(&self, ctx: &Ctx, foreign: &Principal) -> Result<Lookup<Principal>> {
+        let account = self.accounts.account(ctx, foreign.login()).await?;
+        Ok(account.map(|account| account.principal().clone()))
+    }
+    fn peek_resolve(&self, ctx: &Ctx, foreign: &Principal) -> Option<Lookup<Principal>> {
+        let account = self.accounts.peek_account(ctx, foreign.login())?;
+        Some(account.map(|account| account.principal().clone()))
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl Resolver for ByLogin<dyn PasswordSource> {
     fn source(&self) -> &SourceInfo {
         self.accounts.source()
     }

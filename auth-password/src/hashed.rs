@@ -345,7 +345,7 @@ impl<S: AccountSource + ?Sized + 'static> Hashed<S> {
             && self.upgrade(ctx, who, hash, password).await;
         if !replaced && let Some(stamp) = stamp {
             let key = self.memo.key(login, hash, password);
-            self.memo.remember(login, Remembered { key, verified, stamp });
+            self.memo.remember(login, Remembered { key, verified, stamp, who: () });
         }
         Ok(verdict)
     }

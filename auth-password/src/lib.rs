@@ -2,6 +2,7 @@
 #![doc = include_str!("../README.md")]
 
 mod codes;
+mod confirmed;
 mod doubt;
 mod encoding;
 mod hash;
@@ -14,6 +15,7 @@ mod quality;
 mod scheme;
 mod verify;
 
+pub use confirmed::Confirmed;
 pub use hash::{Outcome, Salts};
 pub use hashed::{Hashed, HashedStats};
 pub use hasher::{Hasher, HasherConfig, HasherStats};

@@ -38,29 +38,30 @@ impl Default for MemoConfig {
 /// A keyed hash of everything that a verification depends on. Compared whole, in constant time.
 pub(crate) type Key = blake3::Hash;
 
-/// The password that was last right for a login.
+/// The password that was last right for a login, with what else is to be remembered of it.
 #[derive(Clone, Copy)]
-pub(crate) struct Remembered {
+pub(crate) struct Remembered<W = ()> {
     pub(crate) key: Key,
     pub(crate) verified: Moment,
     pub(crate) stamp: Stamp,
+    pub(crate) who: W,
 }
 
 // By the hash of the login, which is keyed, so that what is remembered can be looked for before anything else is
 // done. Two logins of one hash would take turns, no more: whose password it is says the key.
-type Shard = LruCache<u64, Remembered, foldhash::fast::RandomState>;
+type Shard<W> = LruCache<u64, Remembered<W>, foldhash::fast::RandomState>;
 
-pub(crate) struct Memo {
+pub(crate) struct Memo<W = ()> {
     // Of this process and source only: entries mean nothing elsewhere, and a dump of them can't be searched by
     // guessing.
     key: Zeroizing<[u8; 32]>,
     ttl: Duration,
     // Empty: remembers nothing. Std mutexes: nothing awaits while one is held.
-    shards: Vec<Mutex<Shard>>,
+    shards: Vec<Mutex<Shard<W>>>,
     evictions: AtomicU64,
 }
 
-impl Memo {
+impl<W: Clone> Memo<W> {
     /// Makes the memo of a source.
     pub(crate) fn new(config: MemoConfig, source: &str) -> Result<Self> {
         Ok(Self::keyed(config, &Zeroizing::new(random()?), source))
@@ -111,10 +112,10 @@ impl Memo {
     }
 
     /// Tells which password was last right for a login, and how long ago, if that still counts.
-    pub(crate) fn find(&self, login: &Login, now: Moment) -> Option<(Remembered, Duration)> {
+    pub(crate) fn find(&self, login: &Login, now: Moment) -> Option<(Remembered<W>, Duration)> {
         let slot = login.hash64();
         let mut shard = self.shard(slot)?.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = *shard.get(&slot)?;
+        let entry = shard.get(&slot)?.clone();
         let age = now.since(entry.verified);
         if age < self.ttl {
             return Some((entry, age));
@@ -124,7 +125,7 @@ impl Memo {
     }
 
     /// Remembers a right password.
-    pub(crate) fn remember(&self, login: &Login, entry: Remembered) {
+    pub(crate) fn remember(&self, login: &Login, entry: Remembered<W>) {
         let slot = login.hash64();
         if let Some(shard) = self.shard(slot) {
             let gone = shard.lock().unwrap_or_else(PoisonError::into_inner).push(slot, entry);
@@ -148,7 +149,7 @@ impl Memo {
         self.shards.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).len()).sum()
     }
 
-    fn shard(&self, slot: u64) -> Option<&Mutex<Shard>> {
+    fn shard(&self, slot: u64) -> Option<&Mutex<Shard<W>>> {
         let [.., last] = slot.to_le_bytes();
         self.shards.get(usize::from(last) % SHARDS)
     }
@@ -188,7 +189,7 @@ mod tests {
     #[test]
     fn every_part_of_a_verification_is_in_its_key() {
         let key = |realm, name, source, hash: &str, scheme, password: &str| {
-            let memo = Memo::keyed(MemoConfig::default(), &[7; 32], source);
+            let memo = <Memo>::keyed(MemoConfig::default(), &[7; 32], source);
             let stored = StoredHash::new(hash.to_owned(), scheme);
             let password = Password::new(password.as_bytes().to_vec()).unwrap();
             memo.key(&login(realm, name), &stored, &password)
@@ -209,14 +210,14 @@ mod tests {
         assert_eq!(keys[0], key("r", "ab", "s", "h", None, "p"));
         let stored = StoredHash::new("h".into(), None);
         let password = Password::new(b"p".to_vec()).unwrap();
-        let process = || Memo::new(MemoConfig::default(), "s").unwrap();
+        let process = || <Memo>::new(MemoConfig::default(), "s").unwrap();
         let in_process = |memo: &Memo| memo.key(&login("r", "ab"), &stored, &password);
         assert_ne!(in_process(&process()), in_process(&process()));
     }
 
     #[test]
     fn parts_of_any_length_are_hashed_alike_in_one_go_and_one_by_one() {
-        let memo = Memo::new(MemoConfig::default(), "s").unwrap();
+        let memo = <Memo>::new(MemoConfig::default(), "s").unwrap();
         let mut seen = std::collections::HashSet::new();
         for (hash, password) in
             [(1, 1), (97, 8), (253, 1), (254, 1), (255, 1), (256, 1), (280, 20), (300, 300), (5_000, 1_024)]
@@ -233,30 +234,33 @@ mod tests {
 
     #[test]
     fn the_memo_is_bounded() {
-        let memo = Memo::new(MemoConfig { entries: 64, ..MemoConfig::default() }, "s").unwrap();
+        let memo = <Memo>::new(MemoConfig { entries: 64, ..MemoConfig::default() }, "s").unwrap();
         let stamp = Fence::new().login(&login("r", "calvin"));
         for n in 0..10_000_u32 {
             let key = blake3::hash(&n.to_le_bytes());
-            memo.remember(&login("r", &format!("u{n}")), Remembered { key, verified: Moment::ZERO, stamp });
+            memo.remember(
+                &login("r", &format!("u{n}")),
+                Remembered { key, verified: Moment::ZERO, stamp, who: () },
+            );
         }
         assert_eq!((memo.len(), memo.bound(), memo.evictions()), (64, 64, 10_000 - 64));
         // The same login again makes nobody go.
         memo.remember(
             &login("r", "u9999"),
-            Remembered { key: blake3::hash(b"x"), verified: Moment::ZERO, stamp },
+            Remembered { key: blake3::hash(b"x"), verified: Moment::ZERO, stamp, who: () },
         );
         assert_eq!(memo.evictions(), 10_000 - 64);
-        let none = Memo::new(MemoConfig { entries: 0, ..MemoConfig::default() }, "s").unwrap();
+        let none = <Memo>::new(MemoConfig { entries: 0, ..MemoConfig::default() }, "s").unwrap();
         assert_eq!(none.bound(), 0);
     }
 
     #[test]
     fn one_password_of_each_login_is_remembered() {
-        let memo = Memo::new(MemoConfig::default(), "s").unwrap();
+        let memo = <Memo>::new(MemoConfig::default(), "s").unwrap();
         let (calvin, stamp) = (login("r", "calvin"), Fence::new().login(&login("r", "calvin")));
         let keys = [blake3::hash(b"old"), blake3::hash(b"new")];
         for key in keys {
-            memo.remember(&calvin, Remembered { key, verified: Moment::ZERO, stamp });
+            memo.remember(&calvin, Remembered { key, verified: Moment::ZERO, stamp, who: () });
         }
         assert_eq!((memo.len(), memo.find(&calvin, Moment::ZERO).unwrap().0.key), (1, keys[1]));
         assert!(memo.find(&login("r2", "calvin"), Moment::ZERO).is_none());

@@ -13,7 +13,7 @@ use auth_core::{
     Link, Linked, Next, ObjectPerms, Owners, PasswordChain, PasswordSource, Realm, RealmId, Result, Role,
     Watched,
 };
-use auth_password::{Hashed, Hasher, MemoConfig};
+use auth_password::{Confirmed, Hashed, Hasher, MemoConfig};
 
 use crate::audit::LogAudit;
 use crate::config::{LinkKind, NextName, RealmConfig, RoleName, SourceCommon};
@@ -21,7 +21,7 @@ use crate::load::Loaded;
 use crate::probe::Source;
 use crate::settings::said;
 use crate::source::{Passwords, Provides};
-use crate::stack::{Cache, Memo};
+use crate::stack::{Cache, Memo, Remembering};
 
 /// What is being put together.
 pub(crate) struct Assembly<'a> {
@@ -39,6 +39,13 @@ pub(crate) struct Assembly<'a> {
     pub(crate) caches: Vec<Cache>,
     pub(crate) hashed: Vec<Memo>,
     pub(crate) loaded: &'a Loaded,
+}
+
+/// The accounts of a realm's sources: what asks for passwords and what links by login share their cache.
+#[derive(Default)]
+struct Accounts {
+    shown: BTreeMap<String, Arc<dyn AccountSource>>,
+    decided: BTreeMap<String, Arc<dyn PasswordSource>>,
 }
 
 impl Assembly<'_> {
@@ -88,7 +95,7 @@ impl Assembly<'_> {
             }
         }
         // One set of accounts a source: the password chain and the links share their cache.
-        let mut accounts: BTreeMap<String, Arc<dyn AccountSource>> = BTreeMap::new();
+        let mut accounts = Accounts::default();
         let mut chain = Vec::new();
         for (at, source) in config.password.iter().enumerate() {
             let path = ["realm", &name, "password", &at.to_string()];
@@ -106,10 +113,21 @@ impl Assembly<'_> {
                         None => hashed,
                     });
                     let (realm, source) = (id.name().into(), source.as_str().into());
-                    self.hashed.push(Memo { realm, source, hashed: Arc::clone(&hashed) });
+                    let by = Remembering::Hashed(Arc::clone(&hashed));
+                    self.hashed.push(Memo { realm, source, by });
                     hashed
                 }
-                Some(Passwords::Decides(store)) => self.watched(source, store),
+                Some(Passwords::Decides(store)) => {
+                    let decider = self.decider(&id, source, store, &mut accounts);
+                    let memo = MemoConfig { ttl: self.accepted(), entries: self.memo };
+                    let (fence, clock) = (Arc::clone(&self.fence), Arc::clone(&self.clock));
+                    let confirmed = Arc::new(Confirmed::new(decider, memo, fence, clock)?);
+                    let (realm, source) = (id.name().into(), source.as_str().into());
+                    let by = Remembering::Confirmed(Arc::clone(&confirmed));
+                    self.hashed.push(Memo { realm, source, by });
+                    confirmed
+                }
+                Some(Passwords::DecidesOnce(store)) => self.decider(&id, source, store, &mut accounts),
                 None => {
                     return Err(origins.wrong(&path, &format!("the source `{source}` knows no passwords")));
                 }
@@ -214,9 +232,9 @@ impl Assembly<'_> {
         realm: &RealmId,
         source: &str,
         store: Arc<dyn AccountSource>,
-        made: &mut BTreeMap<String, Arc<dyn AccountSource>>,
+        made: &mut Accounts,
     ) -> Arc<dyn AccountSource> {
-        if let Some(accounts) = made.get(source) {
+        if let Some(accounts) = made.shown.get(source) {
             return Arc::clone(accounts);
         }
         let watched = self.watched(source, store) as Arc<dyn AccountSource>;
@@ -224,8 +242,28 @@ impl Assembly<'_> {
             Some(cached) => cached,
             None => watched,
         };
-        made.insert(source.to_owned(), Arc::clone(&accounts));
+        made.shown.insert(source.to_owned(), Arc::clone(&accounts));
         accounts
+    }
+
+    /// The same of a source that decides by itself.
+    fn decider(
+        &mut self,
+        realm: &RealmId,
+        source: &str,
+        store: Arc<dyn PasswordSource>,
+        made: &mut Accounts,
+    ) -> Arc<dyn PasswordSource> {
+        if let Some(decider) = made.decided.get(source) {
+            return Arc::clone(decider);
+        }
+        let watched = self.watched(source, store) as Arc<dyn PasswordSource>;
+        let decider = match self.cached(realm, source, &watched, Cached::new) {
+            Some(cached) => cached,
+            None => watched,
+        };
+        made.decided.insert(source.to_owned(), Arc::clone(&decider));
+        decider
     }
 
     fn link(
@@ -234,7 +272,7 @@ impl Assembly<'_> {
         config: &RealmConfig,
         source: &str,
         provides: &Provides,
-        made: &mut BTreeMap<String, Arc<dyn AccountSource>>,
+        made: &mut Accounts,
     ) -> Result<Link> {
         let path = ["realm", realm.name(), "link", source];
         match config.link.get(source).copied().unwrap_or_default() {
@@ -244,7 +282,11 @@ impl Assembly<'_> {
                     let accounts = self.accounts(realm, source, Arc::clone(store), made);
                     Ok(Link::Through(Arc::new(ByLogin::new(accounts))))
                 }
-                _ => Err(self.loaded.origins.wrong(&path, "this source can't look up a login")),
+                Some(Passwords::Decides(store) | Passwords::DecidesOnce(store)) => {
+                    let decider = self.decider(realm, source, Arc::clone(store), made);
+                    Ok(Link::Through(Arc::new(ByLogin::new(decider))))
+                }
+                None => Err(self.loaded.origins.wrong(&path, "this source can't look up a login")),
             },
             LinkKind::Query => match &provides.resolver {
                 Some(resolver) => Ok(Link::Through(self.watched(source, Arc::clone(resolver)))),

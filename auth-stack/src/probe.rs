@@ -178,7 +178,9 @@ async fn ask(name: &str, source: &Source, deadline: Moment) -> Result<()> {
     };
     match passwords {
         Some(Passwords::Shows(store)) => store.account(&ctx, &login).await.map(drop)?,
-        Some(Passwords::Decides(store)) => or_unsupported(store.account(&ctx, &login).await.map(drop))?,
+        Some(Passwords::Decides(store) | Passwords::DecidesOnce(store)) => {
+            or_unsupported(store.account(&ctx, &login).await.map(drop))?
+        }
         None => {}
     }
     let info = SourceInfo::new(name, Fingerprint::default());

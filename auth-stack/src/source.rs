@@ -57,8 +57,10 @@ impl Opening<'_> {
 pub enum Passwords {
     /// Shows accounts with stored hashes; the stack verifies them in its hashing pool.
     Shows(Arc<dyn AccountSource>),
-    /// Decides.
+    /// Decides. What it accepts is remembered for as long as `cache.ttl.accepted` says.
     Decides(Arc<dyn PasswordSource>),
+    /// Decides, and no password is good twice: each is asked about.
+    DecidesOnce(Arc<dyn PasswordSource>),
 }
 
 /// Tells what is wrong with a source that answers all the same: a file that could not be read again.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use auth_cache::{Bound, Carrier, Fenced, Lifetimes, OwnerTable, Report, Reports, Ttls};
 use auth_core::{Clock, Fence, Login, Owners as _, Password, Reached, Realm, Result, Subject};
-use auth_password::{Hashed, HashedStats, Hasher, HasherStats, Quality};
+use auth_password::{Confirmed, Hashed, HashedStats, Hasher, HasherStats, Quality};
 use toml::{Table, Value};
 
 use crate::audit::LogAudit;
@@ -72,7 +72,23 @@ pub struct Stack {
 pub(crate) struct Memo {
     pub(crate) realm: Arc<str>,
     pub(crate) source: Arc<str>,
-    pub(crate) hashed: Arc<Hashed>,
+    pub(crate) by: Remembering,
+}
+
+/// Who remembers them.
+#[derive(Debug)]
+pub(crate) enum Remembering {
+    Hashed(Arc<Hashed>),
+    Confirmed(Arc<Confirmed>),
+}
+
+impl Remembering {
+    fn stats(&self) -> HashedStats {
+        match self {
+            Self::Hashed(hashed) => hashed.stats(),
+            Self::Confirmed(confirmed) => confirmed.stats(),
+        }
+    }
 }
 
 /// What was done about the stored hashes of one source in one realm.
@@ -343,7 +359,7 @@ impl Stack {
         let report = |memo: &Memo| MemoReport {
             realm: Arc::clone(&memo.realm),
             source: Arc::clone(&memo.source),
-            stats: memo.hashed.stats(),
+            stats: memo.by.stats(),
         };
         self.hashed.iter().map(report).collect()
     }
