@@ -243,7 +243,10 @@ impl Question<Verdict> for Verify<'_> {
         let verdict = source.verify(ctx, login, self.0).await?;
         Ok(match verdict {
             Verdict::Rejected(Reject::UnknownUser) => Told::Unknown,
-            Verdict::Rejected(Reject::BadPassword | Reject::NoPassword) => Told::Soft(verdict),
+            Verdict::Rejected(Reject::BadPassword | Reject::NoPassword) => {
+                ctx.note_no();
+                Told::Soft(verdict)
+            }
             // The rest: the password was right, so this is the person.
             Verdict::Accepted(_) | Verdict::Rejected(_) => Told::Final(verdict),
         })

@@ -1,7 +1,8 @@
 //! What travels with a question: its deadline, the freshness it asks for, and what is noted on the way.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -37,6 +38,7 @@ pub struct Ctx {
     deadline: Option<Moment>,
     freshness: Freshness,
     record: Option<Arc<Record>>,
+    client: Option<IpAddr>,
 }
 
 impl Ctx {
@@ -67,11 +69,23 @@ impl Ctx {
         self
     }
 
+    /// Says from which address somebody asks, so that wrong passwords count for it.
+    #[must_use]
+    pub const fn with_client(mut self, client: IpAddr) -> Self {
+        self.client = Some(client);
+        self
+    }
+
     /// Makes the context for work that goes on when the caller has left: the same record,
     /// the given deadline, whatever freshness.
     #[must_use]
     pub fn detached(&self, deadline: Moment) -> Self {
-        Self { deadline: Some(deadline), freshness: Freshness::Any, record: self.record.clone() }
+        Self {
+            deadline: Some(deadline),
+            freshness: Freshness::Any,
+            record: self.record.clone(),
+            client: self.client,
+        }
     }
 
     /// Returns when the caller stops waiting.
@@ -84,6 +98,12 @@ impl Ctx {
     #[must_use]
     pub const fn freshness(&self) -> Freshness {
         self.freshness
+    }
+
+    /// Returns from which address somebody asks.
+    #[must_use]
+    pub const fn client(&self) -> Option<IpAddr> {
+        self.client
     }
 
     /// Returns the record of this question.
@@ -127,6 +147,13 @@ impl Ctx {
         }
     }
 
+    /// Notes that some source has said that the password is wrong, whatever the answer will be.
+    pub fn note_no(&self) {
+        if let Some(record) = &self.record {
+            record.no.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// Notes that this attempt has cost a hash job.
     pub fn note_hash_job(&self) {
         if let Some(record) = &self.record {
@@ -167,6 +194,7 @@ impl CacheUse {
 pub struct Record {
     hash_jobs: AtomicU32,
     cache: AtomicU8,
+    no: AtomicBool,
     steps: Option<Mutex<Vec<Step>>>,
 }
 
@@ -195,6 +223,12 @@ impl Record {
         self.hash_jobs.load(Ordering::Relaxed)
     }
 
+    /// Reports whether some source has said that the password is wrong.
+    #[must_use]
+    pub fn heard_no(&self) -> bool {
+        self.no.load(Ordering::Relaxed)
+    }
+
     /// Returns how caches took part.
     #[must_use]
     pub fn cache(&self) -> CacheUse {
@@ -219,7 +253,7 @@ impl Record {
 /// One step of an answer, for `explain`. Never holds a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
-    /// What took the step: `login`, `cache`, `source`, `hash`, `memo`, `chain`, `link`, `realm`.
+    /// What took the step: `login`, `cache`, `source`, `hash`, `memo`, `guard`, `chain`, `link`, `realm`.
     pub part: &'static str,
     /// The source it was about.
     pub source: Option<Arc<str>>,

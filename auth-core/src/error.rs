@@ -19,6 +19,9 @@ pub enum ErrorKind {
     Timeout,
     /// A bounded queue or pool is full. Temporary.
     Overloaded,
+    /// There were too many wrong passwords: nobody was asked. Temporary: answer 429, with the time after which to come
+    /// back.
+    Throttled,
     /// Two records answer to one name. Nobody is let in until an operator mends it.
     Ambiguous,
     /// A stored hash, row or file can't be read.
@@ -37,7 +40,7 @@ impl ErrorKind {
     /// Reports whether asking again later may help.
     #[must_use]
     pub const fn is_temporary(self) -> bool {
-        matches!(self, Self::Unavailable | Self::Timeout | Self::Overloaded)
+        matches!(self, Self::Unavailable | Self::Timeout | Self::Overloaded | Self::Throttled)
     }
 
     /// Names the kind in the form used by JSON answers, metrics and logs.
@@ -47,6 +50,7 @@ impl ErrorKind {
             Self::Unavailable => "unavailable",
             Self::Timeout => "timeout",
             Self::Overloaded => "overloaded",
+            Self::Throttled => "throttled",
             Self::Ambiguous => "ambiguous",
             Self::Corrupt => "corrupt",
             Self::Misconfigured => "misconfigured",

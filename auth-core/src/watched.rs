@@ -375,6 +375,7 @@ const fn blames_source(kind: ErrorKind) -> bool {
     match kind {
         ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::Misconfigured | ErrorKind::Internal => true,
         ErrorKind::Overloaded
+        | ErrorKind::Throttled
         | ErrorKind::Ambiguous
         | ErrorKind::Corrupt
         | ErrorKind::Unsupported

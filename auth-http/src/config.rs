@@ -1,7 +1,7 @@
 //! What an operator sets: realms by host, and which peers may name the host.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use auth_core::{Error, ErrorKind, Result};
@@ -14,6 +14,9 @@ use ipnet::IpNet;
 pub const MAX_HEADER_BYTES: usize = 8 * 1024;
 
 const MAX_HOST_BYTES: usize = 255;
+/// The most proxies that are followed back to a client.
+const MAX_HOPS: usize = 16;
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 // CGI and its heirs read this as the same header; whoever sends it hopes that somebody does.
 const FORWARDED_HOST_TWIN: HeaderName = HeaderName::from_static("x_forwarded_host");
@@ -138,16 +141,40 @@ impl FrontConfig {
         Ok(self.hosts.get(&host).unwrap_or(&self.default_realm))
     }
 
-    fn trusts_peer_of(&self, parts: &Parts) -> bool {
-        match parts.extensions.get::<ConnectInfo<SocketAddr>>() {
-            Some(ConnectInfo(peer)) => {
-                // A dual-stack listener shows IPv4 peers as ::ffff:a.b.c.d.
-                let peer = peer.ip().to_canonical();
-                self.trusted_proxies.iter().any(|net| net.contains(&peer))
-            }
-            None => self.trusts_unnamed_peers,
+    /// Tells from which address a request comes: the peer's, or what trusted proxies say in `X-Forwarded-For`, the last
+    /// address there that is none of theirs. An address of this machine where nobody says.
+    pub(crate) fn client_of(&self, parts: &Parts) -> IpAddr {
+        let mut client = peer_of(parts).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        if !self.trusts_peer_of(parts) {
+            return client;
         }
+        // From behind: each proxy adds whom it heard, and what stands before that anybody may have written.
+        let lines: Vec<&HeaderValue> = parts.headers.get_all(&FORWARDED_FOR).iter().collect();
+        let hops = lines.iter().rev().flat_map(|line| line.to_str().unwrap_or_default().rsplit(','));
+        for hop in hops.take(MAX_HOPS) {
+            let Ok(address) = hop.trim().parse::<IpAddr>() else { break };
+            client = address.to_canonical();
+            if !self.is_trusted(client) {
+                break;
+            }
+        }
+        client
     }
+
+    fn trusts_peer_of(&self, parts: &Parts) -> bool {
+        peer_of(parts).map_or(self.trusts_unnamed_peers, |peer| self.is_trusted(peer))
+    }
+
+    fn is_trusted(&self, peer: IpAddr) -> bool {
+        self.trusted_proxies.iter().any(|net| net.contains(&peer))
+    }
+}
+
+/// The address of the peer; nothing for one of a unix socket.
+fn peer_of(parts: &Parts) -> Option<IpAddr> {
+    let ConnectInfo(peer) = parts.extensions.get::<ConnectInfo<SocketAddr>>()?;
+    // A dual-stack listener shows IPv4 peers as ::ffff:a.b.c.d.
+    Some(peer.ip().to_canonical())
 }
 
 /// Says what is wrong with the headers that name the host, whoever sent them and whether or not they are used.
@@ -201,6 +228,36 @@ mod tests {
         check("192.0.2.1:80", Some("192.0.2.1"));
         check("[2001:DB8::0:1]:443", Some("2001:db8::1"));
         check("[::1]", Some("::1"));
+    }
+
+    #[test]
+    fn a_client_is_the_last_address_that_no_trusted_proxy_has() {
+        let config = FrontConfig::new("default").with_trusted_proxy("10.0.0.0/8").unwrap();
+        let client = |config: &FrontConfig, peer: Option<&str>, lines: &[&str]| {
+            let mut request = axum::http::Request::new(());
+            for line in lines {
+                request.headers_mut().append(&FORWARDED_FOR, HeaderValue::from_str(line).unwrap());
+            }
+            if let Some(peer) = peer {
+                let peer = SocketAddr::new(peer.parse().unwrap(), 4711);
+                request.extensions_mut().insert(ConnectInfo(peer));
+            }
+            config.client_of(&request.into_parts().0).to_string()
+        };
+        let of = |peer, lines: &[&str]| client(&config, Some(peer), lines);
+        assert_eq!(of("192.0.2.1", &["198.51.100.7"]), "192.0.2.1", "anybody may write that");
+        assert_eq!(of("::ffff:192.0.2.1", &[]), "192.0.2.1");
+        assert_eq!(of("10.0.0.1", &[]), "10.0.0.1");
+        assert_eq!(of("10.0.0.1", &["198.51.100.7"]), "198.51.100.7");
+        assert_eq!(of("10.0.0.1", &["6.6.6.6, 198.51.100.7, 10.0.0.2"]), "198.51.100.7");
+        assert_eq!(of("10.0.0.1", &["6.6.6.6", "198.51.100.7", "10.0.0.2"]), "198.51.100.7");
+        assert_eq!(of("10.0.0.1", &["6.6.6.6, nonsense, 10.0.0.2"]), "10.0.0.2");
+        assert_eq!(of("10.0.0.1", &["2001:db8::1"]), "2001:db8::1");
+        let forged = "6.6.6.6,".repeat(100) + "198.51.100.7";
+        assert_eq!(of("10.0.0.1", &[&forged]), "198.51.100.7");
+        assert_eq!(client(&config, None, &["198.51.100.7"]), "127.0.0.1");
+        let unix = config.clone().with_trusted_unix_peers();
+        assert_eq!(client(&unix, None, &["198.51.100.7"]), "198.51.100.7");
     }
 
     #[test]

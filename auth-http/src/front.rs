@@ -62,8 +62,10 @@ impl Front {
         let (parts, _unread) = request.into_parts();
         let outcome = match self.read(&parts) {
             Ok(question) => {
+                let ctx = Ctx::new()
+                    .with_deadline(self.clock.now() + self.config.limit())
+                    .with_client(self.config.client_of(&parts));
                 drop(parts);
-                let ctx = Ctx::new().with_deadline(self.clock.now() + self.config.limit());
                 question.decide(&ctx).await.unwrap_or_else(Outcome::Failed)
             }
             Err(outcome) => outcome,

@@ -79,16 +79,26 @@ impl Outcome {
                 Endpoint::Nginx => answer(StatusCode::FORBIDDEN, "forbidden\n"),
                 Endpoint::Forward => answer(StatusCode::BAD_REQUEST, "bad request\n"),
             },
+            Self::Failed(error) if error.kind() == ErrorKind::Throttled => match endpoint {
+                // Not 401: nobody was asked whether the password is right.
+                Endpoint::Nginx => later(StatusCode::FORBIDDEN, &error),
+                Endpoint::Forward => later(StatusCode::TOO_MANY_REQUESTS, &error),
+            },
             Self::Failed(error) if endpoint == Endpoint::Forward && error.kind().is_temporary() => {
-                let mut response = answer(StatusCode::SERVICE_UNAVAILABLE, "try again later\n");
-                let wait = error.wait().unwrap_or(DEFAULT_WAIT);
-                let seconds = wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0)).max(1);
-                response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
-                response
+                later(StatusCode::SERVICE_UNAVAILABLE, &error)
             }
             Self::Failed(_) => answer(StatusCode::INTERNAL_SERVER_ERROR, "internal error\n"),
         }
     }
+}
+
+/// Says when to come back.
+fn later(status: StatusCode, error: &Error) -> Response {
+    let mut response = answer(status, "try again later\n");
+    let wait = error.wait().unwrap_or(DEFAULT_WAIT);
+    let seconds = wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0)).max(1);
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    response
 }
 
 fn answer(status: StatusCode, body: &'static str) -> Response {

@@ -5,6 +5,7 @@ mod codes;
 mod confirmed;
 mod doubt;
 mod encoding;
+mod guard;
 mod hash;
 mod hashed;
 mod hasher;
@@ -16,6 +17,7 @@ mod scheme;
 mod verify;
 
 pub use confirmed::Confirmed;
+pub use guard::{Guard, GuardConfig, GuardStats, Guarded, LocalCounters};
 pub use hash::{Outcome, Salts};
 pub use hashed::{Hashed, HashedStats};
 pub use hasher::{Hasher, HasherConfig, HasherStats};

@@ -1,6 +1,6 @@
 //! What is being put together: the fixed order of wrappers is written here and nowhere else.
 //!
-//! Realm > chain > per source: hashed (with the memo) > cached > watched > store; for groups and rights:
+//! Realm > guard > chain > per source: hashed or confirmed (with the memo) > cached > watched > store; for groups and rights:
 //! realm > union or router > linked > cached > watched > store.
 
 use std::collections::BTreeMap;
@@ -13,7 +13,7 @@ use auth_core::{
     Link, Linked, Next, ObjectPerms, Owners, PasswordChain, PasswordSource, Realm, RealmId, Result, Role,
     Watched,
 };
-use auth_password::{Confirmed, Hashed, Hasher, MemoConfig};
+use auth_password::{Confirmed, Guard, Guarded, Hashed, Hasher, MemoConfig};
 
 use crate::audit::LogAudit;
 use crate::config::{LinkKind, NextName, RealmConfig, RoleName, SourceCommon};
@@ -30,6 +30,7 @@ pub(crate) struct Assembly<'a> {
     /// The longest that one question to a realm may take.
     pub(crate) limit: Duration,
     pub(crate) hasher: Arc<Hasher>,
+    pub(crate) guard: Option<Arc<Guard>>,
     pub(crate) fence: Arc<Fence>,
     pub(crate) owners: Arc<OwnerTable>,
     pub(crate) audit: Arc<LogAudit>,
@@ -189,7 +190,11 @@ impl Assembly<'_> {
             routes.push((domain.as_str().into(), routed));
         }
         let hashing = Arc::clone(&self.hasher) as Arc<dyn auth_core::HashCheck>;
-        Ok(Realm::new(id, Arc::new(chain), hashing, Arc::clone(&self.clock))
+        let passwords: Arc<dyn PasswordSource> = match &self.guard {
+            Some(guard) => Arc::new(Guarded::new(Arc::new(chain), Arc::clone(guard))),
+            None => Arc::new(chain),
+        };
+        Ok(Realm::new(id, passwords, hashing, Arc::clone(&self.clock))
             .with_groups(GroupUnion::new(groups))
             .with_objects(DomainRouter::new(routes))
             .with_audit(Arc::clone(&self.audit) as Arc<dyn Audit>)

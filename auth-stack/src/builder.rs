@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use auth_cache::{Bound, Build, Gate, OwnerTable, Settings, TableFactory, Ttls};
 use auth_core::{Clock, Error, ErrorKind, Fence, Fingerprint, RealmId, Result, SourceInfo, check_name};
-use auth_password::{Hasher, Quality, QualityHook};
+use auth_password::{Guard, Hasher, Quality, QualityHook};
 use futures_util::future::{Either, select};
 use toml::{Table, Value};
 
@@ -269,11 +269,16 @@ impl Builder {
             _ => None,
         };
         let hasher = Hasher::new(settings::hasher(&config.password), policy, Arc::clone(&clock))?;
+        let guard = match config.guard.enabled {
+            true => Some(Arc::new(Guard::new(config.guard.allows(), Arc::clone(&clock))?)),
+            false => None,
+        };
         let mut assembly = Assembly {
             cache,
             memo: config.password.memo,
             limit: config.server.limit.0,
             hasher: Arc::new(hasher),
+            guard: guard.clone(),
             fence,
             owners: Arc::new(OwnerTable::new(OWNERS, Arc::clone(&clock))),
             audit: Arc::new(LogAudit::default()),
@@ -328,6 +333,7 @@ impl Builder {
             beyond,
             owners,
             hasher,
+            guard,
             quality,
             audit,
             clock,

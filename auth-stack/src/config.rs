@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use auth_cache::{Backoff, Bound, Limits, SealKind, Settings, Ttls};
-use auth_core::LoginRule;
+use auth_core::{Allowance, LoginRule};
+use auth_password::GuardConfig;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -31,13 +32,15 @@ pub struct Config {
     pub realm: BTreeMap<String, RealmConfig>,
     /// Password hashes and rules.
     pub password: PasswordConfig,
+    /// The guard against guessing.
+    pub guard: GuardSection,
     /// The server.
     pub server: ServerConfig,
 }
 
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { data, source, cache, secrets, realm, password, server } = self;
+        let Self { data, source, cache, secrets, realm, password, guard, server } = self;
         f.debug_struct("Config")
             .field("data", data)
             .field("source", &source.keys().collect::<Vec<_>>())
@@ -45,6 +48,7 @@ impl fmt::Debug for Config {
             .field("secrets", secrets)
             .field("realm", realm)
             .field("password", password)
+            .field("guard", guard)
             .field("server", server)
             .finish()
     }
@@ -545,6 +549,74 @@ pub struct LimitsConfig {
     pub bcrypt_cost: Option<u32>,
     /// The most rounds of PBKDF2 and of the crypt schemes.
     pub rounds: Option<u32>,
+}
+
+/// `[guard]`
+///
+/// `Debug` shows no password of the url.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GuardSection {
+    /// Whether wrong passwords are counted.
+    pub enabled: bool,
+    /// How many wrong passwords for one login from one network are free.
+    pub free: u32,
+    /// How many from one network are, whatever the login.
+    pub network_free: u32,
+    /// How many for one login are, from networks that it has not come from before.
+    pub login_free: u32,
+    /// The longest pause that is waited for; after a longer one the answer is to come back later.
+    pub patience: Span,
+    /// For how many logins and networks wrong passwords are counted in this process.
+    pub entries: usize,
+    /// The Redis in which processes count together, or `none`. That of a shared cache unless set.
+    pub url: Option<String>,
+}
+
+impl Default for GuardSection {
+    fn default() -> Self {
+        let GuardConfig { pair, network, login, patience, entries } = GuardConfig::default();
+        Self {
+            enabled: true,
+            free: pair.free,
+            network_free: network.free,
+            login_free: login.free,
+            patience: Span(patience),
+            entries,
+            url: None,
+        }
+    }
+}
+
+impl fmt::Debug for GuardSection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { enabled, free, network_free, login_free, patience, entries, url } = self;
+        f.debug_struct("GuardSection")
+            .field("enabled", enabled)
+            .field("free", free)
+            .field("network_free", network_free)
+            .field("login_free", login_free)
+            .field("patience", patience)
+            .field("entries", entries)
+            .field("url", &url.as_deref().map(shown_url))
+            .finish()
+    }
+}
+
+impl GuardSection {
+    /// Returns what the guard allows.
+    #[must_use]
+    pub fn allows(&self) -> GuardConfig {
+        let defaults = GuardConfig::default();
+        let with = |allowance: Allowance, free| Allowance { free, ..allowance };
+        GuardConfig {
+            pair: with(defaults.pair, self.free),
+            network: with(defaults.network, self.network_free),
+            login: with(defaults.login, self.login_free),
+            patience: self.patience.0,
+            entries: self.entries,
+        }
+    }
 }
 
 /// `[server]`

@@ -23,8 +23,8 @@ pub use builder::Builder;
 pub use clock::SystemClock;
 pub use config::{
     AcceptWeak, Argon2Config, BackoffConfig, CacheConfig, CacheKeyConfig, CacheTls, Config, EachTtl, Factor,
-    LimitsConfig, LinkKind, NextName, OnConfig, PasswordConfig, PreferredScheme, RealmConfig, RoleName, Rule,
-    Seal, SecretsConfig, ServerConfig, Size, SourceCommon, Span, TtlConfig,
+    GuardSection, LimitsConfig, LinkKind, NextName, OnConfig, PasswordConfig, PreferredScheme, RealmConfig,
+    RoleName, Rule, Seal, SecretsConfig, ServerConfig, Size, SourceCommon, Span, TtlConfig,
 };
 pub use data::check as check_data_folder;
 pub use load::Loaded;

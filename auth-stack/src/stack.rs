@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use auth_cache::{Bound, Carrier, Fenced, Lifetimes, OwnerTable, Report, Reports, Ttls};
 use auth_core::{Clock, Fence, Login, Owners as _, Password, Reached, Realm, Result, Subject};
-use auth_password::{Confirmed, Hashed, HashedStats, Hasher, HasherStats, Quality};
+use auth_password::{Confirmed, Guard, GuardStats, Hashed, HashedStats, Hasher, HasherStats, Quality};
 use toml::{Table, Value};
 
 use crate::audit::LogAudit;
@@ -51,6 +51,7 @@ pub struct Stack {
     pub(crate) beyond: Option<Beyond>,
     pub(crate) owners: Arc<OwnerTable>,
     pub(crate) hasher: Arc<Hasher>,
+    pub(crate) guard: Option<Arc<Guard>>,
     pub(crate) quality: Quality,
     pub(crate) audit: Arc<LogAudit>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -287,6 +288,12 @@ impl Stack {
     #[must_use]
     pub fn logins(&self) -> Vec<(String, &'static str, u64)> {
         self.audit.counts()
+    }
+
+    /// Returns what the guard against guessing has done; nothing where there is none.
+    #[must_use]
+    pub fn guard(&self) -> Option<GuardStats> {
+        self.guard.as_ref().map(|guard| guard.stats())
     }
 
     /// Returns what the hashing pool has done.
