@@ -184,15 +184,25 @@ impl<O: ObjectPerms + ?Sized> ObjectPerms for Linked<O> {
 ///
 /// To be chosen only where one login means one person in both sources.
 #[derive(Debug)]
-pub struct ByLogin<S: ?Sized = dyn AccountSource> {
-    accounts: Arc<S>,
+pub struct ByLogin(Accounts);
+
+#[derive(Debug)]
+enum Accounts {
+    Shown(Arc<dyn AccountSource>),
+    Decided(Arc<dyn PasswordSource>),
 }
 
-impl<S: ?Sized> ByLogin<S> {
+impl ByLogin {
     /// Resolves through the accounts of the oracle's source, cached like any other question.
     #[must_use]
-    pub const fn new(accounts: Arc<S>) -> Self {
-        Self { accounts }
+    pub fn new(accounts: Arc<dyn AccountSource>) -> Self {
+        Self(Accounts::Shown(accounts))
+    }
+
+    /// The same where that source decides about passwords by itself.
+    #[must_use]
+    pub fn of_decider(source: Arc<dyn PasswordSource>) -> Self {
+        Self(Accounts::Decided(source))
     }
 }
 
@@ -200,30 +210,23 @@ impl<S: ?Sized> ByLogin<S> {
 #[deny(clippy::missing_trait_methods)]
 impl Resolver for ByLogin {
     fn source(&self) -> &SourceInfo {
-        self.accounts.source()
+        match &self.0 {
+            Accounts::Shown(accounts) => accounts.source(),
+            Accounts::Decided(source) => source.source(),
+        }
     }
     async fn resolve(&self, ctx: &Ctx, foreign: &Principal) -> Result<Lookup<Principal>> {
-        let account = self.accounts.account(ctx, foreign.login()).await?;
+        let account = match &self.0 {
+            Accounts::Shown(accounts) => accounts.account(ctx, foreign.login()).await?,
+            Accounts::Decided(source) => source.account(ctx, foreign.login()).await?,
+        };
         Ok(account.map(|account| account.principal().clone()))
     }
     fn peek_resolve(&self, ctx: &Ctx, foreign: &Principal) -> Option<Lookup<Principal>> {
-        let account = self.accounts.peek_account(ctx, foreign.login())?;
-        Some(account.map(|account| account.principal().clone()))
-    }
-}
-
-#[async_trait]
-#[deny(clippy::missing_trait_methods)]
-impl Resolver for ByLogin<dyn PasswordSource> {
-    fn source(&self) -> &SourceInfo {
-        self.accounts.source()
-    }
-    async fn resolve(&self, ctx: &Ctx, foreign: &Principal) -> Result<Lookup<Principal>> {
-        let account = self.accounts.account(ctx, foreign.login()).await?;
-        Ok(account.map(|account| account.principal().clone()))
-    }
-    fn peek_resolve(&self, ctx: &Ctx, foreign: &Principal) -> Option<Lookup<Principal>> {
-        let account = self.accounts.peek_account(ctx, foreign.login())?;
+        let account = match &self.0 {
+            Accounts::Shown(accounts) => accounts.peek_account(ctx, foreign.login())?,
+            Accounts::Decided(source) => source.peek_account(ctx, foreign.login())?,
+        };
         Some(account.map(|account| account.principal().clone()))
     }
 }

@@ -289,7 +289,7 @@ impl Assembly<'_> {
                 }
                 Some(Passwords::Decides(store) | Passwords::DecidesOnce(store)) => {
                     let decider = self.decider(realm, source, Arc::clone(store), made);
-                    Ok(Link::Through(Arc::new(ByLogin::new(decider))))
+                    Ok(Link::Through(Arc::new(ByLogin::of_decider(decider))))
                 }
                 None => Err(self.loaded.origins.wrong(&path, "this source can't look up a login")),
             },

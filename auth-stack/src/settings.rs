@@ -30,6 +30,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 /// The longest password, in bytes: no rule may ask for more.
 const LONGEST_PASSWORD: usize = 1024;
 
+/// The longest that an attempt may be made to wait.
+const LONGEST_PATIENCE: Duration = Duration::from_secs(10);
+
 /// Checks that every size is within its bounds.
 ///
 /// # Errors
@@ -43,6 +46,17 @@ pub(crate) fn check(config: &Config, origins: &Origins) -> Result<()> {
     within(&["password", "memo"], password.memo, 0..=MOST_ENTRIES)?;
     within(&["password", "min_length"], password.min_length, 0..=LONGEST_PASSWORD)?;
     within(&["password", "patterns"], password.patterns.len(), 0..=64)?;
+    let guard = &config.guard;
+    let frees =
+        [("free", guard.free), ("network_free", guard.network_free), ("login_free", guard.login_free)];
+    for (key, free) in frees {
+        within(&["guard", key], usize::try_from(free).unwrap_or(usize::MAX), 0..=1_000_000)?;
+    }
+    within(&["guard", "entries"], guard.entries, 16..=MOST_ENTRIES)?;
+    if guard.patience.0 > LONGEST_PATIENCE {
+        let message = "who waits holds a connection: ten seconds at most";
+        return Err(origins.wrong(&["guard", "patience"], message));
+    }
     if config.server.limit.0 < Duration::from_millis(1) {
         return Err(origins.wrong(&["server", "limit"], "a request needs some time"));
     }
