@@ -24,6 +24,11 @@ use crate::reply::{Endpoint, Identity, Outcome};
 pub trait Realms: fmt::Debug + Send + Sync {
     /// Returns the realm of this name.
     fn realm(&self, name: &str) -> Option<Arc<Realm>>;
+
+    /// Returns the settings that stand now, in the place of those that the routes were made with.
+    fn config(&self) -> Option<Arc<FrontConfig>> {
+        None
+    }
 }
 
 /// Makes the routes `/auth/nginx` and `/auth/forward`, for any method. Bodies are not read.
@@ -31,7 +36,7 @@ pub trait Realms: fmt::Debug + Send + Sync {
 /// Serve it with `into_make_service_with_connect_info::<SocketAddr>()` if the settings name trusted proxies:
 /// a peer without an address is not trusted.
 pub fn router(realms: Arc<dyn Realms>, config: FrontConfig, clock: Arc<dyn Clock>) -> Router {
-    let front = Arc::new(Front { realms, config, clock });
+    let front = Arc::new(Front { realms, config: Arc::new(config), clock });
     Router::new().route("/auth/nginx", any(nginx)).route("/auth/forward", any(forward)).with_state(front)
 }
 
@@ -46,7 +51,7 @@ async fn forward(State(front): State<Arc<Front>>, request: Request) -> Response 
 #[derive(Debug)]
 struct Front {
     realms: Arc<dyn Realms>,
-    config: FrontConfig,
+    config: Arc<FrontConfig>,
     clock: Arc<dyn Clock>,
 }
 
@@ -60,11 +65,13 @@ struct Question {
 impl Front {
     async fn answer(&self, endpoint: Endpoint, request: Request) -> Response {
         let (parts, _unread) = request.into_parts();
-        let outcome = match self.read(&parts) {
+        let newer = self.realms.config();
+        let config = newer.as_ref().unwrap_or(&self.config);
+        let outcome = match self.read(&parts, config) {
             Ok(question) => {
                 let ctx = Ctx::new()
-                    .with_deadline(self.clock.now() + self.config.limit())
-                    .with_client(self.config.client_of(&parts));
+                    .with_deadline(self.clock.now() + config.limit())
+                    .with_client(config.client_of(&parts));
                 drop(parts);
                 question.decide(&ctx).await.unwrap_or_else(Outcome::Failed)
             }
@@ -75,7 +82,7 @@ impl Front {
     }
 
     /// Understands a request, or ends it here.
-    fn read(&self, parts: &Parts) -> std::result::Result<Question, Outcome> {
+    fn read(&self, parts: &Parts, config: &FrontConfig) -> std::result::Result<Question, Outcome> {
         // The operator's mistakes first: they show whoever asks.
         let mut demand = Demand::parse(parts.uri.query()).map_err(Outcome::Failed)?;
         if let Some(reason) = smuggled(parts) {
@@ -84,7 +91,7 @@ impl Front {
         let chosen = demand.realm.take();
         let name = match &chosen {
             Some(name) => name,
-            None => self.config.realm_of(parts).map_err(|reason| Outcome::Refused { reason })?,
+            None => config.realm_of(parts).map_err(|reason| Outcome::Refused { reason })?,
         };
         let realm = self.realms.realm(name).ok_or_else(|| {
             let error = Error::new(ErrorKind::Misconfigured, "no such realm").with("realm", name);
@@ -96,7 +103,7 @@ impl Front {
             let error = Error::new(ErrorKind::Misconfigured, "no such domain").with("domain", domain);
             return Err(Outcome::Failed(error));
         }
-        match basic_credentials(&parts.headers, self.config.max_header_bytes()) {
+        match basic_credentials(&parts.headers, config.max_header_bytes()) {
             Ok(credentials) => Ok(Question { realm, demand, credentials }),
             Err(unusable) => Err(unauthenticated(&realm, unusable.as_str())),
         }

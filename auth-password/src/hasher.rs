@@ -82,7 +82,7 @@ pub struct Hasher {
     // Read like any hash; no password fits it.
     dummy: Arc<Ready>,
     counts: Arc<Counts>,
-    pub(crate) codes: UsedCodes,
+    pub(crate) codes: Arc<UsedCodes>,
 }
 
 impl Hasher {
@@ -104,8 +104,16 @@ impl Hasher {
             clock,
             dummy,
             counts: Arc::default(),
-            codes: UsedCodes::default(),
+            codes: Arc::default(),
         })
+    }
+
+    /// Knows the one-time codes that were used with another hasher, and tells it of those that are used with this: for one
+    /// that takes another's place.
+    #[must_use]
+    pub fn with_codes_of(mut self, other: &Self) -> Self {
+        self.codes = Arc::clone(&other.codes);
+        self
     }
 
     /// Returns the policy.

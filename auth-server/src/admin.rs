@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use auth_core::{Error, ErrorKind, Result};
-use auth_stack::Stack;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::routing::post;
 use axum::{Json, Router};
@@ -20,6 +19,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::command::{Command, Reply};
+use crate::current::Current;
 use crate::ops;
 
 /// An import is the largest command: 16 MiB of file, in base64, in JSON.
@@ -110,13 +110,21 @@ fn bind(data: &Path, path: &Path) -> std::io::Result<UnixListener> {
 }
 
 /// The routes of the admin socket.
-pub(crate) fn router(stack: Arc<Stack>) -> Router {
-    Router::new().route("/command", post(command)).layer(DefaultBodyLimit::max(MAX_COMMAND)).with_state(stack)
+pub(crate) fn router(current: Arc<Current>) -> Router {
+    Router::new()
+        .route("/command", post(command))
+        .layer(DefaultBodyLimit::max(MAX_COMMAND))
+        .with_state(current)
 }
 
-async fn command(State(stack): State<Arc<Stack>>, Json(command): Json<Command>) -> Json<Reply> {
+async fn command(State(current): State<Arc<Current>>, Json(command): Json<Command>) -> Json<Reply> {
     // A caller who leaves does not leave a change half done.
-    let run = tokio::spawn(async move { ops::run(&stack, command).await });
+    let run = tokio::spawn(async move {
+        match command {
+            Command::Reload => current.reload().await,
+            command => ops::run(&current.stack(), command).await,
+        }
+    });
     Json(run.await.unwrap_or_else(|_| Reply::failed(&Error::new(ErrorKind::Internal, "the command failed"))))
 }
 

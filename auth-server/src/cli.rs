@@ -44,6 +44,8 @@ pub(crate) enum Verb {
     Cache(CacheVerb),
     /// Show the sources: up or down, since when, the last error, how long the caches leave them alone.
     Sources,
+    /// Have the running server read its configuration anew: if that fails, the one before stays in force.
+    Reload,
     /// Check or show the configuration.
     #[command(subcommand)]
     Config(ConfigVerb),

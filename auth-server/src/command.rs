@@ -112,12 +112,13 @@ pub(crate) enum Command {
     Sources {
         probe: bool,
     },
+    Reload,
 }
 
 impl Command {
-    /// Reports whether the command is about the memory of a running server: any other has nothing in it.
+    /// Reports whether the command is about a running server or its memory: any other has nothing in it.
     pub(crate) const fn needs_server(&self) -> bool {
-        matches!(self, Self::CacheStats | Self::CacheVoid { .. })
+        matches!(self, Self::CacheStats | Self::CacheVoid { .. } | Self::Reload)
     }
 
     /// Reports whether the command changes something: in a store, or in a server's memory.
@@ -130,7 +131,8 @@ impl Command {
             | Self::UserShow { .. }
             | Self::GroupList { .. }
             | Self::CacheStats
-            | Self::Sources { .. } => false,
+            | Self::Sources { .. }
+            | Self::Reload => false,
             Self::UserAdd { .. }
             | Self::UserPasswd { .. }
             | Self::UserLock { .. }

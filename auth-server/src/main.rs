@@ -4,6 +4,7 @@
 mod admin;
 mod cli;
 mod command;
+mod current;
 mod figures;
 mod hash;
 mod input;
@@ -16,6 +17,7 @@ mod serve;
 #[cfg(test)]
 mod tests;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use auth_core::{Error, ErrorKind, Result};
@@ -99,8 +101,12 @@ fn refused(error: &Error) -> Reply {
 }
 
 fn builder(cli: &Cli) -> Builder {
+    configured(cli.config.as_deref())
+}
+
+fn configured(file: Option<&Path>) -> Builder {
     let builder = Stack::builder().env();
-    match &cli.config {
+    match file {
         Some(file) => builder.config_file(file),
         None => builder,
     }
@@ -120,7 +126,9 @@ async fn run(cli: &Cli) -> Result<Reply> {
     let nothing = Reply { exit: 0, rows: Vec::new() };
     match &cli.command {
         Verb::Serve => {
-            serve::serve(builder(cli).build_for_server().await?).await?;
+            let stack = builder(cli).build_for_server().await?;
+            let file = cli.config.clone();
+            serve::serve(stack, move || configured(file.as_deref())).await?;
             Ok(nothing)
         }
         Verb::Hash(args) => {
@@ -240,6 +248,7 @@ fn command(verb: &Verb) -> Result<Command> {
         Verb::Cache(CacheVerb::Expire(about)) => void(about, false),
         Verb::Cache(CacheVerb::Flush(about)) => void(about, true),
         Verb::Sources => Command::Sources { probe: false },
+        Verb::Reload => Command::Reload,
         Verb::Serve | Verb::Hash(_) | Verb::Config(_) | Verb::Print(_) => {
             return Err(Error::new(ErrorKind::Internal, "this command needs no stack"));
         }

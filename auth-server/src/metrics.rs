@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use auth_cache::{AgeHistogram, Bound, CarrierStats, HearingStats, SharedStats};
+use auth_password::GuardStats;
 use auth_password::HashedStats;
 use auth_stack::{SourceReport, Stack};
 
@@ -75,6 +76,9 @@ pub(crate) fn render(stack: &Stack, sources: &[SourceReport]) -> String {
         "The most logins whose source is remembered.",
         most,
     );
+    if let Some(guard) = stack.guard() {
+        page.guard(&guard);
+    }
     let memos = stack.memos();
     let memos: Vec<_> =
         memos.iter().map(|memo| ([("realm", &*memo.realm), ("source", &*memo.source)], memo.stats)).collect();
@@ -102,10 +106,43 @@ pub(crate) fn render(stack: &Stack, sources: &[SourceReport]) -> String {
     page.0
 }
 
+/// Writes how often the configuration was read anew: with what came of it.
+pub(crate) fn reloads((done, failed): (u64, u64)) -> String {
+    let mut page = Page::default();
+    page.family("gatepost_reloads_total", "counter", "Times the configuration was read anew.");
+    for (outcome, count) in [("done", done), ("failed", failed)] {
+        page.sample("gatepost_reloads_total", &[("outcome", outcome)], count);
+    }
+    page.0
+}
+
 #[derive(Default)]
 pub(crate) struct Page(pub(crate) String);
 
 impl Page {
+    fn guard(&mut self, guard: &GuardStats) {
+        self.family(
+            "gatepost_guard_attempts_total",
+            "counter",
+            "Attempts that the guard has counted or held up.",
+        );
+        let counts = [
+            ("wrong", guard.wrong),
+            ("delayed", guard.delayed),
+            ("refused", guard.refused),
+            ("counted_here_alone", guard.alone),
+        ];
+        for (what, count) in counts {
+            self.sample("gatepost_guard_attempts_total", &[("what", what)], count);
+        }
+        self.single(
+            "gatepost_guard_entries",
+            "gauge",
+            "Logins and networks that are counted.",
+            guard.entries,
+        );
+    }
+
     fn family(&mut self, name: &str, kind: &str, help: &str) {
         let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
     }

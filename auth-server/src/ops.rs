@@ -65,6 +65,8 @@ pub(crate) async fn run(stack: &Stack, command: Command) -> Reply {
             void(stack, &about, forget)
         }
         Command::Sources { probe } => Ok(sources(stack, probe).await),
+        // Whoever holds the stack puts another in its place.
+        Command::Reload => Err(Error::new(ErrorKind::Unsupported, "there is no server here to be reloaded")),
     };
     let reply = done.unwrap_or_else(|error| Reply::failed(&error));
     if changes { carried(stack, reply).await } else { reply }

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use auth_core::{Ctx, Directory, Error, ErrorKind, Login, NewUser, Password, Realm, Result};
+use auth_core::{Ctx, Directory, Error, ErrorKind, Login, NewUser, Password, Result};
 use auth_http::FrontConfig;
-use auth_stack::Stack;
+use auth_stack::{Builder, Stack};
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -16,26 +16,18 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::current::Current;
 use crate::{admin, metrics, net, output};
 
 /// The login that the first start makes.
 const ADMINISTRATOR: &str = "admin";
 
-/// Finds the realms for auth-http.
-#[derive(Debug)]
-struct Realms(Arc<Stack>);
-
-impl auth_http::Realms for Realms {
-    fn realm(&self, name: &str) -> Option<Arc<Realm>> {
-        self.0.realm(name).map(Arc::clone)
-    }
-}
-
-/// Serves until SIGTERM or SIGINT, then finishes what was begun, within 5 s.
-pub(crate) async fn serve(stack: Stack) -> Result<()> {
-    let stack = Arc::new(stack);
+/// Serves until SIGTERM or SIGINT, then finishes what was begun, within 5 s. Reads the configuration anew on SIGHUP:
+/// `make` begins to compose what it says then.
+pub(crate) async fn serve(stack: Stack, make: impl Fn() -> Builder + Send + Sync + 'static) -> Result<()> {
+    let current = Arc::new(Current::new(Arc::new(stack), make)?);
+    let stack = current.stack();
     let config = stack.config().server.clone();
-    let front = front(&stack)?;
     let (unix_listener, admin_socket) = admin::listen(stack.data())?;
     let listener = TcpListener::bind(config.listen).await.map_err(|error| {
         Error::new(ErrorKind::Misconfigured, format!("can't listen on {}: {error}", config.listen))
@@ -49,13 +41,15 @@ pub(crate) async fn serve(stack: Stack) -> Result<()> {
     let mut hangup = on_signal(SignalKind::hangup())?;
 
     let credentials = first_user(&stack).await?;
-    let realms = Arc::new(Realms(Arc::clone(&stack)));
+    let realms = Arc::clone(&current) as Arc<dyn auth_http::Realms>;
+    let front = current.front().as_ref().clone();
     let router =
-        auth_http::router(realms, front, Arc::clone(stack.clock())).merge(operation(Arc::clone(&stack)));
+        auth_http::router(realms, front, Arc::clone(stack.clock())).merge(operation(Arc::clone(&current)));
+    drop(stack);
 
     let (stop, stopped) = watch::channel(false);
     let http = tokio::spawn(net::tcp(listener, router, stopped.clone()));
-    let socket = tokio::spawn(net::unix(unix_listener, admin::router(Arc::clone(&stack)), stopped));
+    let socket = tokio::spawn(net::unix(unix_listener, admin::router(Arc::clone(&current)), stopped));
     output::line(&format!("gatepost serves http://{address}"));
     if let Some(password) = credentials {
         greet(&address.to_string(), &password);
@@ -65,7 +59,8 @@ pub(crate) async fn serve(stack: Stack) -> Result<()> {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             Some(()) = hangup.recv() => {
-                tracing::warn!("SIGHUP: a restart is needed to read the configuration again");
+                let current = Arc::clone(&current);
+                tokio::spawn(async move { drop(current.reload().await) });
             }
         }
     }
@@ -73,7 +68,7 @@ pub(crate) async fn serve(stack: Stack) -> Result<()> {
     let _ = stop.send(true);
     let _ = tokio::join!(http, socket);
     // What was voided last may be on its way to the others; nobody tries it again afterwards.
-    let _reached = stack.settle().await;
+    let _reached = current.stack().settle().await;
     drop(admin_socket);
     Ok(())
 }
@@ -140,16 +135,16 @@ fn greet(address: &str, password: &str) {
 }
 
 /// Health and metrics.
-fn operation(stack: Arc<Stack>) -> Router {
+fn operation(current: Arc<Current>) -> Router {
     Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(measured))
-        .with_state(stack)
+        .with_state(current)
 }
 
-async fn ready(State(stack): State<Arc<Stack>>) -> impl IntoResponse {
-    let sources = stack.sources_now().await;
+async fn ready(State(current): State<Arc<Current>>) -> impl IntoResponse {
+    let sources = current.stack().sources_now().await;
     let red = sources.iter().any(|source| source.used && !source.is_up());
     let status = if red { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     // Which sources, not why: the reasons are for the admin socket.
@@ -159,9 +154,10 @@ async fn ready(State(stack): State<Arc<Stack>>) -> impl IntoResponse {
     (status, [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")], body)
 }
 
-async fn measured(State(stack): State<Arc<Stack>>) -> impl IntoResponse {
+async fn measured(State(current): State<Arc<Current>>) -> impl IntoResponse {
+    let stack = current.stack();
     (
         [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
-        metrics::render(&stack, &stack.sources_now().await),
+        metrics::render(&stack, &stack.sources_now().await) + &metrics::reloads(current.reloads()),
     )
 }

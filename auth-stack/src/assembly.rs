@@ -3,6 +3,7 @@
 //! Realm > guard > chain > per source: hashed or confirmed (with the memo) > cached > watched > store; for groups and rights:
 //! realm > union or router > linked > cached > watched > store.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use auth_password::{Confirmed, Guard, Guarded, Hashed, Hasher, MemoConfig};
 
 use crate::audit::LogAudit;
 use crate::config::{LinkKind, NextName, RealmConfig, RoleName, SourceCommon};
+use crate::heir::{Heir, Kept};
 use crate::load::Loaded;
 use crate::probe::Source;
 use crate::settings::said;
@@ -39,6 +41,8 @@ pub(crate) struct Assembly<'a> {
     pub(crate) commons: BTreeMap<String, SourceCommon>,
     pub(crate) caches: Vec<Cache>,
     pub(crate) hashed: Vec<Memo>,
+    pub(crate) heir: Option<Heir<'a>>,
+    pub(crate) kept: Kept,
     pub(crate) loaded: &'a Loaded,
 }
 
@@ -108,11 +112,14 @@ impl Assembly<'_> {
                     let memo = MemoConfig { ttl: self.accepted(), entries: self.memo };
                     let (hasher, fence, clock) =
                         (Arc::clone(&self.hasher), Arc::clone(&self.fence), Arc::clone(&self.clock));
-                    let hashed = Hashed::new(shown, hasher, memo, fence, clock)?;
-                    let hashed = Arc::new(match self.recheck() {
-                        Some(every) => hashed.with_recheck(every),
-                        None => hashed,
-                    });
+                    let recheck = self.recheck();
+                    let hashed = self.inherited(&id, source, &["password"], || {
+                        let hashed = Hashed::new(shown, hasher, memo, fence, clock)?;
+                        Ok(Arc::new(match recheck {
+                            Some(every) => hashed.with_recheck(every),
+                            None => hashed,
+                        }))
+                    })?;
                     let (realm, source) = (id.name().into(), source.as_str().into());
                     let by = Remembering::Hashed(Arc::clone(&hashed));
                     self.hashed.push(Memo { realm, source, by });
@@ -122,7 +129,8 @@ impl Assembly<'_> {
                     let decider = self.decider(&id, source, store, &mut accounts);
                     let memo = MemoConfig { ttl: self.accepted(), entries: self.memo };
                     let (fence, clock) = (Arc::clone(&self.fence), Arc::clone(&self.clock));
-                    let confirmed = Arc::new(Confirmed::new(decider, memo, fence, clock)?);
+                    let make = || Ok(Arc::new(Confirmed::new(decider, memo, fence, clock)?));
+                    let confirmed = self.inherited(&id, source, &["password"], make)?;
                     let (realm, source) = (id.name().into(), source.as_str().into());
                     let by = Remembering::Confirmed(Arc::clone(&confirmed));
                     self.hashed.push(Memo { realm, source, by });
@@ -305,6 +313,24 @@ impl Assembly<'_> {
         Arc::new(Watched::new(store, limit, clock, self.health(source)))
     }
 
+    /// A wrapper that remembers something: that of the stack before, if everything about it is as it was, and these
+    /// sections too.
+    fn inherited<T: Send + Sync + 'static>(
+        &mut self,
+        realm: &RealmId,
+        source: &str,
+        sections: &[&str],
+        make: impl FnOnce() -> Result<Arc<T>>,
+    ) -> Result<Arc<T>> {
+        let fingerprint = self.sources.get(source).map_or_else(Default::default, |source| source.fingerprint);
+        let heir = self.heir.as_ref().filter(|heir| heir.same(sections));
+        let old = heir.and_then(|heir| heir.wrapper::<T>(realm, source, fingerprint));
+        let wrapper = old.map_or_else(make, Ok)?;
+        let key = (realm.name().to_owned(), source.to_owned(), std::any::type_name::<T>());
+        self.kept.insert(key, Arc::clone(&wrapper) as Arc<dyn Any + Send + Sync>);
+        Ok(wrapper)
+    }
+
     fn health(&self, source: &str) -> Arc<Health> {
         self.sources.get(source).map_or_else(Arc::default, |source| Arc::clone(&source.health))
     }
@@ -319,7 +345,9 @@ impl Assembly<'_> {
     ) -> Option<Arc<C>> {
         let settings = self.settings(source)?;
         let store = Arc::clone(store);
-        let cached = Arc::new(wrap(store, Arc::clone(&self.fence), Arc::clone(&self.clock), &settings));
+        let (fence, clock) = (Arc::clone(&self.fence), Arc::clone(&self.clock));
+        let cached =
+            self.inherited(realm, source, &[], || Ok(Arc::new(wrap(store, fence, clock, &settings)))).ok()?;
         let reports = Arc::clone(&cached) as Arc<dyn Reports>;
         self.caches.push(Cache { realm: realm.name().into(), reports });
         Some(cached)

@@ -7,21 +7,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use auth_cache::{Bound, Build, Gate, OwnerTable, Settings, TableFactory, Ttls};
-use auth_core::{Clock, Error, ErrorKind, Fence, Fingerprint, RealmId, Result, SourceInfo, check_name};
+use auth_core::{Clock, Error, ErrorKind, Fingerprint, RealmId, Result, SourceInfo, check_name};
 use auth_password::{Guard, Hasher, Quality, QualityHook};
 use futures_util::future::{Either, select};
 use toml::{Table, Value};
 
 use crate::assembly::Assembly;
-use crate::audit::LogAudit;
 use crate::clock::SystemClock;
 use crate::config::{Config, SourceCommon};
 use crate::data;
+use crate::heir::{Heir, Kept};
 use crate::load::Loaded;
 use crate::probe::{Prober, Source};
 use crate::settings;
 use crate::shared::{self, Making, Plan};
-use crate::source::{self, Opening, SourceKind};
+use crate::source::{self, Opening, Provides, SourceKind};
 use crate::stack::Stack;
 
 /// The name of the source and of the realm that are there without any configuration.
@@ -48,6 +48,7 @@ pub struct Builder {
     caches: BTreeMap<String, TableFactory>,
     quality: Option<QualityHook>,
     makes_store: bool,
+    old: Option<Arc<Stack>>,
     // The first name that was registered and can't be.
     taken: Option<String>,
     // Names of the environment whose values are not UTF-8.
@@ -73,6 +74,7 @@ impl Builder {
             caches: BTreeMap::new(),
             quality: None,
             makes_store: true,
+            old: None,
             taken: None,
             unreadable: Vec::new(),
         }
@@ -126,6 +128,16 @@ impl Builder {
     #[must_use]
     pub fn data(mut self, folder: impl Into<PathBuf>) -> Self {
         self.data = Some(folder.into());
+        self
+    }
+
+    /// Takes the place of another stack: keeps its clock, and whatever of it the configuration has not changed. Open
+    /// sources stay open, and caches whose source, realm and settings are the same keep what they know. What has
+    /// changed begins anew.
+    #[must_use]
+    pub fn after(mut self, old: &Arc<Stack>) -> Self {
+        self.clock = Arc::clone(old.clock());
+        self.old = Some(Arc::clone(old));
         self
     }
 
@@ -245,11 +257,21 @@ impl Builder {
             embed(&mut loaded, &data)?;
             config = loaded.config()?;
         }
+        let heir = self.old.as_ref().map(|old| Heir::new(old, &loaded.table));
+        if self.old.as_ref().is_some_and(|old| old.data != data) {
+            let message = "a running server can't move to another data folder: restart it";
+            return Err(Error::new(ErrorKind::Misconfigured, message));
+        }
         let origins = &loaded.origins;
         let policy = settings::policy(&config.password, origins)?;
         let quality = Quality { hook: self.quality.clone(), ..settings::quality(&config.password, origins)? };
         let mut warnings = Vec::new();
         let (mut cache, plan) = self.cache(&config, &loaded, &mut warnings)?.unzip();
+        // What is shared, and the fence that it hangs on, stay as long as nothing about caches has changed.
+        let kept = heir.as_ref().filter(|heir| heir.keeps_caches()).map(Heir::old);
+        if let Some(old) = kept {
+            cache.clone_from(&old.settings);
+        }
         let ids = config.realm.iter().map(|(name, realm)| {
             RealmId::new(name, realm.login.0)
                 .map_err(|error| origins.wrong(&["realm", name], error.message()))
@@ -259,29 +281,49 @@ impl Builder {
         let lifetimes = cache.as_ref().map(|settings| Arc::clone(&settings.lifetimes));
         let bounded = cache.as_ref().is_none_or(|settings| is_bounded(&settings.factory));
         let clock = Arc::clone(&self.clock);
-        let fence = Arc::new(Fence::new());
+        let fence = kept.map_or_else(Arc::default, |old| Arc::clone(&old.fence));
         let beyond = match (&plan, &mut cache) {
+            _ if kept.is_some() => kept.and_then(|old| old.beyond.clone()),
             (Some(plan), Some(cache)) => {
                 let making =
                     Making { config: &config, loaded: &loaded, folder: &data, fence: &fence, clock: &clock };
-                plan.make(&making, cache, &mut warnings)?
+                plan.make(&making, cache, &mut warnings)?.map(Arc::new)
             }
             _ => None,
         };
-        let hasher = Hasher::new(settings::hasher(&config.password), policy, Arc::clone(&clock))?;
-        let guard = match config.guard.enabled {
-            true => Some(Arc::new(Guard::new(config.guard.allows(), Arc::clone(&clock))?)),
-            false => None,
+        let hasher = match heir.as_ref().map(|heir| (heir.same(&["password"]), &heir.old().hasher)) {
+            Some((true, old)) => Arc::clone(old),
+            before => {
+                let hasher = Hasher::new(settings::hasher(&config.password), policy, Arc::clone(&clock))?;
+                Arc::new(match before {
+                    Some((_, old)) => hasher.with_codes_of(old),
+                    None => hasher,
+                })
+            }
         };
+        let guard = match heir.as_ref().filter(|heir| heir.same(&["guard"])) {
+            Some(heir) => heir.old().guard.clone(),
+            None if config.guard.enabled => {
+                Some(Arc::new(Guard::new(config.guard.allows(), Arc::clone(&clock))?))
+            }
+            None => None,
+        };
+        let (owners, audit) = match &self.old {
+            Some(old) => (Arc::clone(&old.owners), Arc::clone(&old.audit)),
+            None => (Arc::new(OwnerTable::new(OWNERS, Arc::clone(&clock))), Arc::default()),
+        };
+        let settings = cache.clone();
         let mut assembly = Assembly {
             cache,
             memo: config.password.memo,
             limit: config.server.limit.0,
-            hasher: Arc::new(hasher),
+            hasher,
             guard: guard.clone(),
             fence,
-            owners: Arc::new(OwnerTable::new(OWNERS, Arc::clone(&clock))),
-            audit: Arc::new(LogAudit::default()),
+            owners,
+            audit,
+            heir: heir.filter(|heir| heir.keeps_caches()),
+            kept: Kept::new(),
             clock,
             sources: BTreeMap::new(),
             commons: BTreeMap::new(),
@@ -321,7 +363,8 @@ impl Builder {
                 return Err(loaded.origins.unknown(&path, "realm", realm, realms.keys().map(String::as_str)));
             }
         }
-        let Assembly { hasher, fence, owners, audit, clock, sources, commons, caches, hashed, .. } = assembly;
+        let Assembly { hasher, fence, owners, audit, clock, sources, commons, caches, hashed, kept, .. } =
+            assembly;
         let prober = Prober::new(sources, Arc::clone(&clock));
         Ok(Stack {
             realms,
@@ -342,6 +385,8 @@ impl Builder {
             bounded,
             lifetimes,
             warnings,
+            settings,
+            kept,
             loaded,
             data,
             embedded,
@@ -421,25 +466,40 @@ impl Builder {
             .filter_map(|key| Some(((*key).to_owned(), own.remove(*key)?)))
             .collect();
         let common: SourceCommon = origins.typed(common, &path)?;
-        let info = SourceInfo::new(name, fingerprint(&kind, &own));
+        let fingerprint = fingerprint(&kind, &own);
+        let info = SourceInfo::new(name, fingerprint);
         let clock = Arc::clone(&assembly.clock);
-        let opening = Opening { info, settings: own, clock, data, origins };
         settings::check_source(name, &common, origins)?;
+        let open = self.old.as_ref().and_then(|old| {
+            let open = Heir::new(old, &assembly.loaded.table).source(name, fingerprint)?;
+            let (provides, health, gate) =
+                (open.provides.clone(), Arc::clone(&open.health), Arc::clone(&open.gate));
+            Some((provides, health, gate))
+        });
+        let (provides, health, gate) = match open {
+            Some(open) => open,
+            None => {
+                let opening = Opening { info, settings: own, clock, data, origins };
+                let provides = self.provide(&**opener, opening).await;
+                let provides = provides.map_err(|error| origins.placed(error, &path).at(name))?;
+                (provides, Arc::default(), Arc::new(Gate::new(common.limits())))
+            }
+        };
+        let limit = assembly.limit_of(&common);
+        assembly.commons.insert(name.to_owned(), common);
+        let was_left_alone = false.into();
+        let source = Source { kind, fingerprint, provides, health, gate, used: false, limit, was_left_alone };
+        assembly.sources.insert(name.to_owned(), source);
+        Ok(())
+    }
+
+    /// Opens a source, within its time.
+    async fn provide(&self, opener: &dyn SourceKind, opening: Opening<'_>) -> Result<Provides> {
         let limit = self.clock.sleep_until(self.clock.now() + OPENING);
-        let opened = match select(opener.open(opening), limit).await {
+        match select(opener.open(opening), limit).await {
             Either::Left((opened, _)) => opened,
             Either::Right(_) => Err(Error::new(ErrorKind::Timeout, "the source did not open in time")),
-        };
-        let provides = opened.map_err(|error| origins.placed(error, &path).at(name))?;
-        let health = Arc::default();
-        let limit = assembly.limit_of(&common);
-        let gate = Arc::new(Gate::new(common.limits()));
-        assembly.commons.insert(name.to_owned(), common);
-        assembly.sources.insert(
-            name.to_owned(),
-            Source { kind, provides, health, gate, used: false, limit, was_left_alone: false.into() },
-        );
-        Ok(())
+        }
     }
 }
 

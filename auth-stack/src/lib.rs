@@ -7,6 +7,7 @@ mod builder;
 mod clock;
 mod config;
 mod data;
+mod heir;
 mod load;
 mod nearest;
 mod origins;

@@ -23,6 +23,7 @@ const RECENT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Source {
     pub(crate) kind: String,
+    pub(crate) fingerprint: Fingerprint,
     pub(crate) provides: Provides,
     pub(crate) health: Arc<Health>,
     pub(crate) gate: Arc<Gate>,
@@ -95,6 +96,10 @@ impl fmt::Debug for Prober {
 impl Prober {
     pub(crate) fn new(sources: BTreeMap<String, Source>, clock: Arc<dyn Clock>) -> Self {
         Self { sources: Arc::new(sources), clock, last: Mutex::default() }
+    }
+
+    pub(crate) fn source(&self, name: &str) -> Option<&Source> {
+        self.sources.get(name)
     }
 
     pub(crate) fn reports(&self) -> Vec<SourceReport> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use std::time::Duration;
 
-use auth_cache::{Bound, Carrier, Fenced, Lifetimes, OwnerTable, Report, Reports, Ttls};
+use auth_cache::{Bound, Carrier, Fenced, Lifetimes, OwnerTable, Report, Reports, Settings, Ttls};
 use auth_core::{Clock, Fence, Login, Owners as _, Password, Reached, Realm, Result, Subject};
 use auth_password::{Confirmed, Guard, GuardStats, Hashed, HashedStats, Hasher, HasherStats, Quality};
 use toml::{Table, Value};
@@ -14,6 +14,7 @@ use toml::{Table, Value};
 use crate::audit::LogAudit;
 use crate::builder::{Builder, OWNERS};
 use crate::config::{Config, Size, SourceCommon, Span};
+use crate::heir::Kept;
 use crate::load::Loaded;
 use crate::origins::Origins;
 use crate::probe::{Prober, SourceReport};
@@ -48,7 +49,7 @@ pub struct Stack {
     pub(crate) directories: BTreeMap<String, Arc<Fenced>>,
     pub(crate) fence: Arc<Fence>,
     /// What is shared with other processes.
-    pub(crate) beyond: Option<Beyond>,
+    pub(crate) beyond: Option<Arc<Beyond>>,
     pub(crate) owners: Arc<OwnerTable>,
     pub(crate) hasher: Arc<Hasher>,
     pub(crate) guard: Option<Arc<Guard>>,
@@ -63,6 +64,10 @@ pub struct Stack {
     pub(crate) lifetimes: Option<Arc<Lifetimes>>,
     /// What works as configured, and may not be what was meant.
     pub(crate) warnings: Vec<String>,
+    /// The settings of the caches, with what they share.
+    pub(crate) settings: Option<Settings>,
+    /// What remembers something, for the stack that comes after.
+    pub(crate) kept: Kept,
     pub(crate) loaded: Loaded,
     pub(crate) data: PathBuf,
     pub(crate) embedded: bool,
@@ -302,6 +307,15 @@ impl Stack {
         self.hasher.stats()
     }
 
+    /// Reports whether a source is the very one that another stack has: open since then, and not opened anew.
+    #[must_use]
+    pub fn keeps(&self, other: &Self, source: &str) -> bool {
+        match (self.prober.source(source), other.prober.source(source)) {
+            (Some(here), Some(there)) => Arc::ptr_eq(&here.health, &there.health),
+            _ => false,
+        }
+    }
+
     /// Reports on every source: what the last questions and probes have told.
     #[must_use]
     pub fn sources(&self) -> Vec<SourceReport> {
@@ -380,7 +394,7 @@ impl Stack {
     /// Reports on what is shared with other processes, if anything is.
     #[must_use]
     pub fn shared(&self) -> Option<SharedReport> {
-        self.beyond.as_ref().map(Beyond::report)
+        self.beyond.as_ref().map(|beyond| beyond.report())
     }
 
     /// Asks the shared cache something that it must be able to answer, if there is one.

@@ -320,16 +320,6 @@ fn no_client_chooses_its_realm_behind_nginx_but_by_the_site_it_asks() {
 }
 
 #[test]
-fn a_hangup_ends_nothing_and_is_told() {
-    let gatepost = Gatepost::new();
-    let server = gatepost.serve();
-    server.hang_up();
-    until(|| server.logged().contains("a restart is needed"), "the log says what to do");
-    assert_eq!(server.get("/livez").status, 200);
-    server.stop();
-}
-
-#[test]
 fn no_secret_is_told_anywhere() {
     const CANARY: &str = "canary-Tq7-zebra-0451";
     const OTHER: &str = "canary-9Xw-okapi-2287";

@@ -90,7 +90,8 @@ async fn a_command_gets_through_the_socket_and_back() {
     let stack = stack(MANAGED).await;
     let (listener, held) = admin::listen(folder.path()).unwrap();
     let (stop, stopped) = tokio::sync::watch::channel(false);
-    let served = tokio::spawn(crate::net::unix(listener, admin::router(Arc::clone(&stack)), stopped));
+    let current = crate::current::Current::new(Arc::clone(&stack), auth_stack::Stack::builder).unwrap();
+    let served = tokio::spawn(crate::net::unix(listener, admin::router(Arc::new(current)), stopped));
     let ask = async |command: Command| {
         let stream = admin::connect(folder.path()).await.unwrap().unwrap();
         admin::ask(stream, &command).await.unwrap()

@@ -1,0 +1,138 @@
+//! The stack that serves now, and how another takes its place.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use auth_core::{ErrorKind, Realm, Result};
+use auth_http::FrontConfig;
+use auth_stack::{Builder, Stack};
+use serde_json::{Value, json};
+use tokio::sync::Mutex;
+
+use crate::command::{Reply, told};
+use crate::serve::front;
+
+/// A stack, and what the front needs to know of it.
+#[derive(Debug, Clone)]
+struct Serving {
+    stack: Arc<Stack>,
+    front: Arc<FrontConfig>,
+}
+
+/// The stack that serves now.
+pub(crate) struct Current {
+    // A std lock: nothing awaits while it is held.
+    serving: RwLock<Serving>,
+    make: Box<dyn Fn() -> Builder + Send + Sync>,
+    /// Held by the one reload that is under way.
+    reloading: Mutex<()>,
+    reloads: AtomicU64,
+    failures: AtomicU64,
+}
+
+impl std::fmt::Debug for Current {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Current").field("stack", &self.stack()).finish_non_exhaustive()
+    }
+}
+
+impl Current {
+    /// Begins with a stack; `make` begins to compose another, from the configuration as it is then.
+    ///
+    /// # Errors
+    /// [`Misconfigured`](ErrorKind::Misconfigured) if the front can't be set as the configuration says.
+    pub(crate) fn new(stack: Arc<Stack>, make: impl Fn() -> Builder + Send + Sync + 'static) -> Result<Self> {
+        let front = Arc::new(front(&stack)?);
+        Ok(Self {
+            serving: RwLock::new(Serving { stack, front }),
+            make: Box::new(make),
+            reloading: Mutex::default(),
+            reloads: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+        })
+    }
+
+    pub(crate) fn stack(&self) -> Arc<Stack> {
+        Arc::clone(&self.serving.read().unwrap_or_else(PoisonError::into_inner).stack)
+    }
+
+    pub(crate) fn front(&self) -> Arc<FrontConfig> {
+        Arc::clone(&self.serving.read().unwrap_or_else(PoisonError::into_inner).front)
+    }
+
+    /// Returns how many reloads were done, and how many failed.
+    pub(crate) fn reloads(&self) -> (u64, u64) {
+        (self.reloads.load(Ordering::Relaxed), self.failures.load(Ordering::Relaxed))
+    }
+
+    /// Reads the configuration anew, composes a stack of it, looks whether all of its sources answer, and only then puts
+    /// it in the place of the one that serves. What fails on the way changes nothing.
+    pub(crate) async fn reload(&self) -> Reply {
+        let _alone = self.reloading.lock().await;
+        match self.replace().await {
+            Ok(row) => {
+                self.reloads.fetch_add(1, Ordering::Relaxed);
+                tracing::info!("the configuration was read again, and is in force");
+                Reply::one(0, row)
+            }
+            Err(error) => {
+                self.failures.fetch_add(1, Ordering::Relaxed);
+                tracing::error!(
+                    error = told(&error),
+                    "the configuration before stays in force: the new one failed"
+                );
+                let mut reply = Reply::failed(&error);
+                if error.kind() == ErrorKind::Misconfigured {
+                    reply.exit = 2;
+                }
+                reply
+            }
+        }
+    }
+
+    async fn replace(&self) -> Result<Value> {
+        let old = self.stack();
+        let new = Arc::new((self.make)().after(&old).build_for_server().await?);
+        let front = Arc::new(front(&new)?);
+        let mut warnings = new.warnings().to_vec();
+        for report in new.probe().await {
+            let Some(fault) = report.fault.filter(|_| report.used) else { continue };
+            // One that was there before and is down is no reason to keep what else was to be changed.
+            if new.keeps(&old, &report.name) {
+                warnings.push(format!("the source `{}` is down, as it was before", report.name));
+                continue;
+            }
+            return Err(fault.placed(format_args!("source.{}: ", report.name)));
+        }
+        let (listens, listened) = (new.config().server.listen, old.config().server.listen);
+        if listens != listened {
+            warnings.push(format!("server.listen is {listened} until the server is restarted"));
+        }
+        let changed: Vec<String> = new
+            .sources()
+            .into_iter()
+            .map(|source| source.name)
+            .filter(|name| !new.keeps(&old, name))
+            .collect();
+        *self.serving.write().unwrap_or_else(PoisonError::into_inner) = Serving { stack: new, front };
+        // Questions that have begun end on the old stack; so does what it has still to tell others.
+        tokio::spawn(async move {
+            let _reached = old.settle().await;
+        });
+        let mut row = json!({ "reloaded": true, "opened": changed });
+        if let (Some(row), false) = (row.as_object_mut(), warnings.is_empty()) {
+            row.insert("warnings".into(), warnings.into());
+        }
+        Ok(row)
+    }
+}
+
+impl auth_http::Realms for Current {
+    fn realm(&self, name: &str) -> Option<Arc<Realm>> {
+        self.serving.read().unwrap_or_else(PoisonError::into_inner).stack.realm(name).map(Arc::clone)
+    }
+
+    fn config(&self) -> Option<Arc<FrontConfig>> {
+        Some(self.front())
+    }
+}
