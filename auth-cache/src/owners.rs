@@ -26,6 +26,33 @@ impl OwnerTable {
         Self { owners: Sharded::new(capacity), clock }
     }
 
+    /// How long an owner is remembered.
+    pub const LIFE: Duration = LIFE;
+
+    /// Returns the owner of a login, and how long ago that was last seen.
+    #[must_use]
+    pub fn seen(&self, login: &Login) -> Option<(Arc<str>, Duration)> {
+        let (source, since) = self.owners.get(login)?;
+        let age = self.clock.coarse().since(since);
+        (age < LIFE).then_some((source, age))
+    }
+
+    /// Remembers an owner that was last seen so long ago, before this table was made, unless something newer is known.
+    pub fn restore(&self, login: Login, source: Arc<str>, age: Duration) {
+        let seen =
+            self.clock.now().as_nanos().saturating_sub(u64::try_from(age.as_nanos()).unwrap_or(u64::MAX));
+        let seen = Moment::from_nanos(seen);
+        if self.owners.get(&login).is_none_or(|(_, since)| since <= seen) {
+            self.owners.put::<Login>(login, (source, seen));
+        }
+    }
+
+    /// Goes through what is remembered, with how long ago each was seen.
+    pub fn each(&self, mut see: impl FnMut(&Login, &Arc<str>, Duration)) {
+        let now = self.clock.now();
+        self.owners.each(|login, (source, since)| see(login, source, now.since(*since)));
+    }
+
     /// Returns how many logins are remembered.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -42,8 +69,7 @@ impl OwnerTable {
 #[deny(clippy::missing_trait_methods)]
 impl Owners for OwnerTable {
     fn owner(&self, login: &Login) -> Option<Arc<str>> {
-        let (source, since) = self.owners.get(login)?;
-        (self.clock.coarse().since(since) < LIFE).then_some(source)
+        self.seen(login).map(|(source, _)| source)
     }
 
     fn remember(&self, login: &Login, source: &Arc<str>) {

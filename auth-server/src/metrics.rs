@@ -62,6 +62,18 @@ pub(crate) fn render(stack: &Stack, sources: &[SourceReport]) -> String {
         let left_alone = u64::from(source.left_alone.is_some());
         page.sample("gatepost_source_backing_off", &[("source", &source.name)], left_alone);
     }
+    let feeds: Vec<_> =
+        sources.iter().filter_map(|source| Some((source, stack.feed(&source.name)?))).collect();
+    if !feeds.is_empty() {
+        page.family("gatepost_source_feed_up", "gauge", "Whether changes in a source are heard.");
+        for (source, feed) in &feeds {
+            page.sample("gatepost_source_feed_up", &[("source", &source.name)], u64::from(feed.hears));
+        }
+        page.family("gatepost_source_changes_total", "counter", "Changes that a source has told of.");
+        for (source, feed) in &feeds {
+            page.sample("gatepost_source_changes_total", &[("source", &source.name)], feed.changes);
+        }
+    }
     page.single(
         "gatepost_invalidations_total",
         "counter",

@@ -760,7 +760,7 @@ async fn sources(stack: &Stack, probe: bool) -> Reply {
     let rows = reports.iter().map(|report| {
         let health = &report.health;
         let error = report.fault.as_ref().or(health.last_error.as_ref().map(|(_, error)| error));
-        json!({
+        let mut row = json!({
             "source": report.name, "kind": report.kind, "used": report.used,
             "state": if report.is_up() { if health.up.is_some() { "up" } else { "not asked yet" } } else { "down" },
             "since": health.since.map(unix),
@@ -768,7 +768,12 @@ async fn sources(stack: &Stack, probe: bool) -> Reply {
             "last_error": error.map(told),
             "last_error_at": health.last_error.as_ref().map(|(time, _)| unix(*time)),
             "questions": health.questions, "errors": health.errors, "time_us": micros(health.time),
-        })
+        });
+        if let (Some(feed), Some(row)) = (stack.feed(&report.name), row.as_object_mut()) {
+            let state = if feed.hears { "heard" } else { "not heard" };
+            row.insert("changes".into(), json!({ "by": feed.kind, "state": state, "told": feed.changes }));
+        }
+        row
     });
     let mut rows: Vec<Value> = rows.collect();
     let mut fit = all_up;

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use auth_cache::{Cached, Fenced, OwnerTable, Reports, Settings};
+use auth_cache::{Cached, Fenced, Reports, Settings};
 use auth_core::{
     AccountSource, Audit, ByLogin, ChainEntry, Clock, DomainRouter, Fence, GroupOracle, GroupUnion, Health,
     Link, Linked, Next, ObjectPerms, Owners, PasswordChain, PasswordSource, Realm, RealmId, Result, Role,
@@ -18,8 +18,10 @@ use auth_password::{Confirmed, Guard, Guarded, Hashed, Hasher, MemoConfig};
 
 use crate::audit::LogAudit;
 use crate::config::{LinkKind, NextName, RealmConfig, RoleName, SourceCommon};
+use crate::feeds::Feeds;
 use crate::heir::{Heir, Kept};
 use crate::load::Loaded;
+use crate::owners::KeptOwners;
 use crate::probe::Source;
 use crate::settings::said;
 use crate::source::{Passwords, Provides};
@@ -34,7 +36,7 @@ pub(crate) struct Assembly<'a> {
     pub(crate) hasher: Arc<Hasher>,
     pub(crate) guard: Option<Arc<Guard>>,
     pub(crate) fence: Arc<Fence>,
-    pub(crate) owners: Arc<OwnerTable>,
+    pub(crate) owners: Arc<KeptOwners>,
     pub(crate) audit: Arc<LogAudit>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) sources: BTreeMap<String, Source>,
@@ -207,6 +209,19 @@ impl Assembly<'_> {
             .with_objects(DomainRouter::new(routes))
             .with_audit(Arc::clone(&self.audit) as Arc<dyn Audit>)
             .with_limit(self.limit))
+    }
+
+    /// Follows the sources that tell of changes.
+    pub(crate) fn feeds(&self, realms: &BTreeMap<String, RealmConfig>) -> Result<Feeds> {
+        let mut ids = Vec::new();
+        for (name, realm) in realms {
+            ids.push((RealmId::new(name, realm.login.0)?, realm));
+        }
+        let serves = |source: &str| {
+            let served = ids.iter().filter(|(_, realm)| uses(realm, source));
+            served.map(|(id, _)| id.clone()).collect()
+        };
+        Feeds::follow(&self.sources, &self.fence, serves)
     }
 
     /// Where each realm's users are written: in its first source that can write.
@@ -424,8 +439,7 @@ impl Assembly<'_> {
     }
 }
 
-fn uses(realm: &RealmConfig, source: &String) -> bool {
-    realm.password.contains(source)
-        || realm.groups.contains(source)
-        || realm.objects.values().any(|name| name == source)
+fn uses(realm: &RealmConfig, source: &str) -> bool {
+    let mut named = realm.password.iter().chain(&realm.groups).chain(realm.objects.values());
+    named.any(|name| name == source)
 }

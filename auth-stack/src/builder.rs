@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use auth_cache::{Bound, Build, Gate, OwnerTable, Settings, TableFactory, Ttls};
-use auth_core::{Clock, Error, ErrorKind, Fingerprint, RealmId, Result, SourceInfo, check_name};
+use auth_cache::{Bound, Build, Gate, Settings, TableFactory, Ttls};
+use auth_core::{Clock, Error, ErrorKind, Fingerprint, Realm, RealmId, Result, SourceInfo, check_name};
 use auth_password::{Guard, Hasher, Quality, QualityHook};
 use futures_util::future::{Either, select};
 use toml::{Table, Value};
@@ -18,6 +18,7 @@ use crate::config::{Config, SourceCommon};
 use crate::data;
 use crate::heir::{Heir, Kept};
 use crate::load::Loaded;
+use crate::owners::KeptOwners;
 use crate::probe::{Prober, Source};
 use crate::settings;
 use crate::shared::{self, Making, Plan};
@@ -27,9 +28,6 @@ use crate::stack::Stack;
 /// The name of the source and of the realm that are there without any configuration.
 const EMBEDDED: &str = "local";
 const DEFAULT_REALM: &str = "default";
-
-/// The logins whose source is remembered.
-pub(crate) const OWNERS: usize = 262_144;
 
 /// The largest configuration file that is read.
 const MOST_CONFIG: u64 = 1 << 20;
@@ -231,7 +229,8 @@ impl Builder {
     }
 
     /// Composes the stack: opens every source, and checks that everything named is provided. Without any
-    /// source configured it makes the embedded one, in the data folder; otherwise it leaves that alone.
+    /// source configured it makes the embedded one, in the data folder; otherwise it makes none. Where there is one, it
+    /// keeps there which source a login was found in, if a realm has several.
     ///
     /// # Errors
     /// [`Misconfigured`](ErrorKind::Misconfigured), naming the place; temporary kinds if a source can't be
@@ -310,7 +309,7 @@ impl Builder {
         };
         let (owners, audit) = match &self.old {
             Some(old) => (Arc::clone(&old.owners), Arc::clone(&old.audit)),
-            None => (Arc::new(OwnerTable::new(OWNERS, Arc::clone(&clock))), Arc::default()),
+            None => (Arc::new(KeptOwners::new(Arc::clone(&clock))), Arc::default()),
         };
         let settings = cache.clone();
         let mut assembly = Assembly {
@@ -342,7 +341,17 @@ impl Builder {
             let id = RealmId::new(name, realm.login.0)?;
             realms.insert(name.clone(), Arc::new(assembly.realm(id, realm)?));
         }
+        // Where there is a data folder: a server has one, and whoever composes a stack in code may.
+        if data.is_dir()
+            && config.realm.values().any(|realm| realm.password.len() > 1)
+            && let Err(why) = keep_owners(&assembly.owners, &data, &realms)
+        {
+            warnings.push(format!(
+                "after a restart it is not known which source a login was found in, until it is found again: {why}"
+            ));
+        }
         let directories = assembly.directories(&config.realm)?;
+        let feeds = assembly.feeds(&config.realm)?;
         warnings.extend(assembly.check_unused(&config.realm)?);
         for warning in &warnings {
             tracing::warn!("{warning}");
@@ -372,6 +381,7 @@ impl Builder {
             caches,
             hashed,
             directories,
+            feeds,
             fence,
             beyond,
             owners,
@@ -521,6 +531,13 @@ fn without_cache(config: &Config, loaded: &Loaded, warnings: &mut Vec<String>) -
 /// Asks a table, in which nothing is kept, whether it has a bound.
 fn is_bounded(factory: &TableFactory) -> bool {
     factory(Bound::Entries(1)).bound().is_some()
+}
+
+/// Keeps in the data folder which source a login was found in.
+fn keep_owners(owners: &KeptOwners, data: &Path, realms: &BTreeMap<String, Arc<Realm>>) -> Result<()> {
+    data::check(data)?;
+    let kept = owners.keep_in(data, realms.values().map(|realm| realm.id()));
+    kept.map_err(|error| Error::new(ErrorKind::Misconfigured, error.to_string()))
 }
 
 /// The database of the embedded store.

@@ -7,10 +7,12 @@ mod builder;
 mod clock;
 mod config;
 mod data;
+mod feeds;
 mod heir;
 mod load;
 mod nearest;
 mod origins;
+mod owners;
 mod probe;
 mod redis_source;
 mod secret;
@@ -28,6 +30,7 @@ pub use config::{
     RoleName, Rule, Seal, SecretsConfig, ServerConfig, Size, SourceCommon, Span, TtlConfig,
 };
 pub use data::check as check_data_folder;
+pub use feeds::FeedReport;
 pub use load::Loaded;
 pub use origins::Origins;
 pub use probe::SourceReport;

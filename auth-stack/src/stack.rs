@@ -6,17 +6,19 @@ use std::sync::Arc;
 
 use std::time::Duration;
 
-use auth_cache::{Bound, Carrier, Fenced, Lifetimes, OwnerTable, Report, Reports, Settings, Ttls};
+use auth_cache::{Bound, Carrier, Fenced, Lifetimes, Report, Reports, Settings, Ttls};
 use auth_core::{Clock, Fence, Login, Owners as _, Password, Reached, Realm, Result, Subject};
 use auth_password::{Confirmed, Guard, GuardStats, Hashed, HashedStats, Hasher, HasherStats, Quality};
 use toml::{Table, Value};
 
 use crate::audit::LogAudit;
-use crate::builder::{Builder, OWNERS};
+use crate::builder::Builder;
 use crate::config::{Config, Size, SourceCommon, Span};
+use crate::feeds::{FeedReport, Feeds};
 use crate::heir::Kept;
 use crate::load::Loaded;
 use crate::origins::Origins;
+use crate::owners::KeptOwners;
 use crate::probe::{Prober, SourceReport};
 use crate::secret::shown_url;
 use crate::shared::{Beyond, Plan, SharedReport, tell};
@@ -47,10 +49,11 @@ pub struct Stack {
     pub(crate) caches: Vec<Cache>,
     pub(crate) hashed: Vec<Memo>,
     pub(crate) directories: BTreeMap<String, Arc<Fenced>>,
+    pub(crate) feeds: Feeds,
     pub(crate) fence: Arc<Fence>,
     /// What is shared with other processes.
     pub(crate) beyond: Option<Arc<Beyond>>,
-    pub(crate) owners: Arc<OwnerTable>,
+    pub(crate) owners: Arc<KeptOwners>,
     pub(crate) hasher: Arc<Hasher>,
     pub(crate) guard: Option<Arc<Guard>>,
     pub(crate) quality: Quality,
@@ -307,6 +310,12 @@ impl Stack {
         self.hasher.stats()
     }
 
+    /// Reports on a source that tells of changes in it; nothing for one that does not.
+    #[must_use]
+    pub fn feed(&self, source: &str) -> Option<FeedReport> {
+        self.feeds.followers.get(source).map(|follower| follower.report())
+    }
+
     /// Reports whether a source is the very one that another stack has: open since then, and not opened anew.
     #[must_use]
     pub fn keeps(&self, other: &Self, source: &str) -> bool {
@@ -371,7 +380,7 @@ impl Stack {
     /// Returns for how many logins it is remembered which source knew them, and the most.
     #[must_use]
     pub fn owners(&self) -> (usize, usize) {
-        (self.owners.len(), OWNERS)
+        (self.owners.len(), KeptOwners::bound())
     }
 
     /// Reports on remembered passwords and replaced hashes, for each source that shows hashes in each realm.

@@ -79,6 +79,13 @@ impl<K: Hash + Eq, V: Clone> Sharded<K, V> {
         }
     }
 
+    /// Goes through all entries, a shard at a time.
+    pub(crate) fn each(&self, mut see: impl FnMut(&K, &V)) {
+        for shard in &self.shards {
+            shard.lock().iter().for_each(|(key, value)| see(key, value));
+        }
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().len()).sum()
     }
