@@ -17,8 +17,8 @@ use common::{Slow, builder, told, who};
 struct Told(Mutex<Vec<Arc<dyn ChangeEar>>>);
 
 impl Told {
-    fn say(&self, what: Changed) {
-        self.each(|ear| ear.changed(std::slice::from_ref(&what)));
+    fn say(&self, what: &Changed) {
+        self.each(|ear| ear.changed(std::slice::from_ref(what)));
     }
 
     fn each(&self, say: impl Fn(&dyn ChangeEar)) {
@@ -72,7 +72,7 @@ async fn what_a_store_tells_of_somebody_is_asked_for_anew_and_of_others_is_not()
         }
         assert_ne!(is_staff(&stack, &calvin).await, member, "nothing was told yet");
         let asked = slow.asked();
-        feed.say(if by_id { Changed::Id(calvin.id().clone()) } else { Changed::Login("CALVIN".into()) });
+        feed.say(&if by_id { Changed::Id(calvin.id().clone()) } else { Changed::Login("CALVIN".into()) });
         assert_eq!(is_staff(&stack, &calvin).await, member);
         is_staff(&stack, &susie).await;
         assert_eq!(slow.asked(), asked + 1, "susie was not asked for");
@@ -83,19 +83,19 @@ async fn what_a_store_tells_of_somebody_is_asked_for_anew_and_of_others_is_not()
 async fn a_new_password_an_object_and_groups_are_told_of() {
     let (slow, feed, stack) = stack().await;
     assert_eq!(told(&stack, "nobody yet", "x").await, "unknown_user");
-    let (calvin, doc) = (who(&stack, "calvin").await, object("doc", "77"));
+    let (calvin, doc) = (who(&stack, "calvin").await, object("doc", 77));
     assert_eq!(may(&stack, &calvin, &doc).await, Access::NotFound);
     slow.store.add_object(&doc);
     slow.store.grant("calvin", &doc, "read");
     assert_eq!(may(&stack, &calvin, &doc).await, Access::NotFound);
-    feed.say(Changed::Object { domain: "doc".into(), id: vec![Id::from("77")] });
+    feed.say(&Changed::Object { domain: "doc".into(), id: vec![Id::from("77")] });
     assert_eq!(may(&stack, &calvin, &doc).await, Access::Allow);
     is_staff(&stack, &calvin).await;
     slow.store.join("calvin", "night watch");
-    feed.say(Changed::Groups);
+    feed.say(&Changed::Groups);
     assert_eq!(is_staff(&stack, &calvin).await, Member::Yes);
     slow.store.leave("calvin", "night watch");
-    feed.say(Changed::All);
+    feed.say(&Changed::All);
     assert_eq!(is_staff(&stack, &calvin).await, Member::No);
 }
 

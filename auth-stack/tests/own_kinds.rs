@@ -19,7 +19,7 @@ use auth_core::{
     Account, Ctx, Error, ErrorKind, Fingerprint, Id, Login, Lookup, Member, Password, PasswordSource,
     Principal, Reject, Result, SourceInfo, Verdict,
 };
-use auth_stack::Provides;
+use auth_stack::{Passwords, Provides};
 use common::{Slow, builder, caches, told, who};
 
 /// A table of somebody else's: it keeps what fits, and takes nothing more once it is full.
@@ -157,22 +157,34 @@ impl PasswordSource for Service {
     }
 }
 
+async fn deciding(cache: &str, once: bool) -> (Arc<Service>, auth_stack::Stack) {
+    let info = SourceInfo::new("service", Fingerprint::default());
+    let password = Mutex::new(&b"hobbes"[..]);
+    let service = Arc::new(Service { info, password, asked: AtomicU64::new(0) });
+    let source = Arc::clone(&service) as Arc<dyn PasswordSource>;
+    let provides = if once {
+        Provides { passwords: Some(Passwords::DecidesOnce(source)), ..Provides::default() }
+    } else {
+        Provides::decisions(source)
+    };
+    let stack = builder(&[("service", provides)], "").var("CACHE", cache).build().await.unwrap();
+    (service, stack)
+}
+
+const ASKED: [(&str, &str, &str); 4] = [
+    ("calvin", "hobbes", "service"),
+    ("calvin", "wrong", "bad_password"),
+    ("nobody", "hobbes", "unknown_user"),
+    ("Calvin", "hobbes", "service"),
+];
+
 #[tokio::test]
-async fn a_source_that_only_decides_is_asked_at_each_login_whatever_the_cache() {
+async fn a_source_whose_passwords_are_good_once_is_asked_at_each_login_whatever_the_cache() {
     for cache in caches() {
-        let info = SourceInfo::new("service", Fingerprint::default());
-        let password = Mutex::new(&b"hobbes"[..]);
-        let service = Arc::new(Service { info, password, asked: AtomicU64::new(0) });
-        let provides = Provides::decisions(Arc::clone(&service) as Arc<dyn PasswordSource>);
-        let stack = builder(&[("service", provides)], "").var("CACHE", cache).build().await.unwrap();
+        let (service, stack) = deciding(cache, true).await;
         for round in 1..=3 {
             let jobs = stack.hashing().jobs;
-            for (login, password, verdict) in [
-                ("calvin", "hobbes", "service"),
-                ("calvin", "wrong", "bad_password"),
-                ("nobody", "hobbes", "unknown_user"),
-                ("Calvin", "hobbes", "service"),
-            ] {
+            for (login, password, verdict) in ASKED {
                 assert_eq!(told(&stack, login, password).await, verdict, "{cache} {round}");
             }
             assert_eq!(service.asked.load(Ordering::Relaxed), 4 * round, "{cache}");
@@ -182,9 +194,39 @@ async fn a_source_that_only_decides_is_asked_at_each_login_whatever_the_cache() 
         *service.password.lock().unwrap() = b"stripes";
         assert_eq!(told(&stack, "calvin", "hobbes").await, "bad_password", "{cache}");
         assert_eq!(told(&stack, "calvin", "stripes").await, "service", "{cache}");
-        assert!(stack.caches().is_empty() && stack.memos().is_empty(), "{cache}");
+        assert!(stack.memos().is_empty(), "{cache}");
         let calvin = Login::parse(stack.realm("default").unwrap().id(), "calvin").unwrap();
         let error = stack.realm("default").unwrap().principal(&Ctx::new(), &calvin).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported);
     }
+}
+
+#[tokio::test]
+async fn what_a_source_accepts_that_only_decides_is_remembered_and_what_it_refuses_is_not() {
+    for cache in caches() {
+        let (service, stack) = deciding(cache, false).await;
+        let remembers = cache != "none";
+        let mut asked = 0;
+        for round in 1..=3 {
+            for (login, password, verdict) in ASKED {
+                assert_eq!(told(&stack, login, password).await, verdict, "{cache} {round}");
+            }
+            asked += match (remembers, round) {
+                (true, 1) => 3,
+                (true, _) => 2,
+                (false, _) => 4,
+            };
+            assert_eq!(service.asked.load(Ordering::Relaxed), asked, "{cache} {round}");
+        }
+        *service.password.lock().unwrap() = b"stripes";
+        assert_eq!(told(&stack, "calvin", "stripes").await, "service", "{cache}: a new one works at once");
+        let calvin = who_login(&stack);
+        stack.expire(&auth_core::Subject::Login(&calvin));
+        assert_eq!(told(&stack, "calvin", "hobbes").await, "bad_password", "{cache}");
+        assert_eq!(stack.memos().len(), 1, "{cache}");
+    }
+}
+
+fn who_login(stack: &auth_stack::Stack) -> Login {
+    Login::parse(stack.realm("default").unwrap().id(), "calvin").unwrap()
 }
