@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use auth_core::{Ctx, ErrorKind, Login, Lookup, Principal, Resolver, Result, SourceInfo};
 
 use crate::account::corrupt;
+use crate::scan::Dialect;
 use crate::schema::Objects;
 use crate::statement::{Args, Value};
 use crate::store::{PersonId, SqlStore};
@@ -64,7 +65,10 @@ impl SqlStore {
         }
         let state = self.opened.current().await?;
         let Some(statement) = &state.schema.link else { return Ok(Lookup::NotFound) };
-        let id = PersonId::new(who.id());
+        let id = match self.dialect {
+            Dialect::Postgres => PersonId::Spelled(who.id().to_string()),
+            Dialect::Sqlite | Dialect::MySql => PersonId::new(who.id()),
+        };
         let args: Args<'_> = &[
             // The normal form: how the other source spells it means nothing here.
             ("login", Value::Text(who.login().as_str())),

@@ -19,6 +19,8 @@ pub(crate) const PARTS: [&str; 9] =
 /// Everything that a store can ask.
 #[derive(Debug)]
 pub(crate) struct Schema {
+    /// What a person's id is. Where the database does not mix types, a question with another would fail.
+    person: Kind,
     pub(crate) account: Option<(Statement, Columns)>,
     pub(crate) groups: Option<Statement>,
     pub(crate) is_member: Option<MemberQuery>,
@@ -223,7 +225,8 @@ const GROUPS: Known<'_> = &[LOGIN, PERSON, NOW];
 const IS_MEMBER: Known<'_> = &[LOGIN, PERSON, ("group", Kind::Text), NOW];
 const REPLACE_HASH: Known<'_> =
     &[LOGIN, PERSON, ("old", Kind::Text), ("new", Kind::Text), ("scheme", Kind::Text), NOW];
-const LINK: Known<'_> = &[LOGIN, PERSON, ("source", Kind::Text), NOW];
+// The id is another source's, of any type.
+const LINK: Known<'_> = &[LOGIN, ("id", Kind::Foreign), ("source", Kind::Text), NOW];
 
 /// What the parts of a domain's ids are bound as.
 struct PartKinds<'a>(&'a ObjectIds);
@@ -255,17 +258,40 @@ impl PartKinds<'_> {
 struct Preparer<'a> {
     dialect: Dialect,
     conn: &'a mut Conn,
+    /// What a person's id is.
+    person: Kind,
 }
 
 impl Preparer<'_> {
+    /// Says what a person's id is.
+    fn typed(&self, known: Known<'_>) -> Vec<(&'static str, Kind)> {
+        let person = |kind: Kind| if kind == Kind::Any { self.person } else { kind };
+        known.iter().map(|(name, kind)| (*name, person(*kind))).collect()
+    }
+
+    async fn account(&mut self, text: &str) -> Result<(Statement, Columns)> {
+        let statement = Statement::compile(self.dialect, "account", text, ACCOUNT)?;
+        let described = self.conn.columns(&statement).await?;
+        if !statement.uses("login") {
+            return refuse(&statement, "has no :login: it would return everybody");
+        }
+        let id = described.iter().find(|column| column.name.eq_ignore_ascii_case("id"));
+        // Without an id the login is one; what is not told by all databases stays open.
+        let without = if self.dialect == Dialect::Postgres { Kind::Text } else { Kind::Any };
+        self.person = id.map_or(without, |column| column.kind);
+        let names: Vec<String> = described.into_iter().map(|column| column.name).collect();
+        let columns = Columns::read(&statement, &names)?;
+        Ok((statement, columns))
+    }
+
     async fn prepare(
         &mut self,
         name: &str,
         text: &str,
         known: Known<'_>,
     ) -> Result<(Statement, Vec<String>)> {
-        let statement = Statement::compile(self.dialect, name, text, known)?;
-        let columns = self.conn.columns(&statement).await?;
+        let statement = Statement::compile(self.dialect, name, text, &self.typed(known))?;
+        let columns = self.conn.columns(&statement).await?.into_iter().map(|column| column.name).collect();
         Ok((statement, columns))
     }
 
@@ -396,7 +422,7 @@ impl Preparer<'_> {
 
     /// Prepares a query about many objects.
     async fn listing(&mut self, name: &str, text: &str, own: Known<'_>, kind: Kind) -> Result<Listing> {
-        let known: Vec<(&'static str, Kind)> = own.iter().copied().chain([(OBJECTS, kind)]).collect();
+        let known: Vec<(&'static str, Kind)> = self.typed(own).into_iter().chain([(OBJECTS, kind)]).collect();
         let mut statements = Vec::with_capacity(LENGTHS.len());
         let mut id = None;
         for length in LENGTHS {
@@ -407,7 +433,8 @@ impl Preparer<'_> {
             }
             // They differ in nothing but the length of the list.
             if id.is_none() {
-                let columns = self.conn.columns(&statement).await?;
+                let columns: Vec<String> =
+                    self.conn.columns(&statement).await?.into_iter().map(|column| column.name).collect();
                 let Some(at) = columns.iter().position(|column| column.eq_ignore_ascii_case("id")) else {
                     let found = format!(
                         "returns no column `id`, but {}: what is found is compared with what was asked for",
@@ -463,6 +490,14 @@ fn refuse<T>(statement: &Statement, fault: &str) -> Result<T> {
 }
 
 impl Schema {
+    /// Reports whether a person of this source can have such an id.
+    pub(crate) fn may_be(&self, id: &Id) -> bool {
+        matches!(
+            (self.person, id),
+            (Kind::Any, _) | (Kind::Int, Id::Int(_)) | (Kind::Text, Id::Text(_)) | (Kind::Uuid, Id::Uuid(_))
+        )
+    }
+
     /// Prepares the queries of configuration and checks what they return.
     ///
     /// # Errors
@@ -473,16 +508,9 @@ impl Schema {
         query: &QueryConfig,
         object: &BTreeMap<String, ObjectConfig>,
     ) -> Result<Self> {
-        let mut preparer = Preparer { dialect, conn };
+        let mut preparer = Preparer { dialect, conn, person: Kind::Any };
         let account = match &query.account {
-            Some(text) => {
-                let (statement, names) = preparer.prepare("account", text, ACCOUNT).await?;
-                if !statement.uses("login") {
-                    return refuse(&statement, "has no :login: it would return everybody");
-                }
-                let columns = Columns::read(&statement, &names)?;
-                Some((statement, columns))
-            }
+            Some(text) => Some(preparer.account(text).await?),
             None => None,
         };
         let groups = match &query.groups {
@@ -529,7 +557,9 @@ impl Schema {
         for (domain, config) in object {
             declared.insert(domain.clone(), preparer.object(domain, config).await?);
         }
-        Ok(Self { account, groups, is_member, replace_hash, link, objects: Objects::Declared(declared) })
+        let person = preparer.person;
+        let objects = Objects::Declared(declared);
+        Ok(Self { person, account, groups, is_member, replace_hash, link, objects })
     }
 
     /// Prepares the queries of the managed schema.
@@ -544,7 +574,7 @@ impl Schema {
             ..QueryConfig::default()
         };
         let schema = Self::yours(dialect, conn, &query, &BTreeMap::new()).await?;
-        let mut preparer = Preparer { dialect, conn };
+        let mut preparer = Preparer { dialect, conn, person: schema.person };
         let kinds = ObjectIds::default();
         let object = PartKinds(&kinds).known(&[DOMAIN, PERSON, MODE]);
         let domain = preparer.yes_or_no("domain", managed::DOMAIN, &[DOMAIN]).await?;

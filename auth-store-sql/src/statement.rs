@@ -42,6 +42,16 @@ pub(crate) enum Kind {
     Uuid,
     /// The id of a person has the type that the database gave it.
     Any,
+    /// The id of another source's person: a text, where the database does not mix types.
+    Foreign,
+}
+
+/// A column of what a statement returns.
+#[derive(Debug, Clone)]
+pub(crate) struct Described {
+    pub(crate) name: String,
+    /// What it holds, where the database tells and does not mix.
+    pub(crate) kind: Kind,
 }
 
 /// A place in a statement where a value is bound.

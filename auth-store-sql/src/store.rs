@@ -105,6 +105,16 @@ impl SqlStore {
         who.source() == self.source.name()
     }
 
+    /// Reports whether the database can have such a text at all: PostgreSQL takes a NUL for a fault of whoever asks.
+    fn may_hold(&self, text: &str) -> bool {
+        self.dialect == Dialect::Sqlite || !text.contains('\0')
+    }
+
+    /// Reports whether the person can be one of those in the database.
+    fn may_know(&self, state: &State, who: &Principal) -> bool {
+        self.issued(who) && state.schema.may_be(who.id())
+    }
+
     pub(crate) async fn account_by(
         &self,
         state: &State,
@@ -134,7 +144,7 @@ impl SqlStore {
         let Some(statement) = &state.schema.groups else {
             return Err(unsupported("no query `groups`"));
         };
-        if !self.issued(who) {
+        if !self.may_know(&state, who) {
             return Ok(Lookup::NotFound);
         }
         let mut conn = state.db.read().await?;
@@ -168,7 +178,7 @@ impl SqlStore {
                 Lookup::Found(_) | Lookup::NotFound => Member::No,
             });
         };
-        if !self.issued(who) {
+        if !self.may_know(&state, who) || !self.may_hold(group) {
             return Ok(Member::No);
         }
         let mut conn = state.db.read().await?;
@@ -214,7 +224,7 @@ impl SqlStore {
         if !is_there(conn, &queries.exists, &id, &args).await? {
             return Ok(Access::NotFound);
         }
-        if !self.issued(who) {
+        if !self.may_know(state, who) || !mode.is_none_or(|mode| self.may_hold(mode)) {
             return Ok(Access::Deny);
         }
         let person_id = PersonId::new(who.id());
@@ -233,6 +243,9 @@ impl SqlStore {
         };
         if !self.issued(who) {
             return Err(Error::new(ErrorKind::Invalid, "this person is another source's"));
+        }
+        if !state.schema.may_be(who.id()) {
+            return Ok(false);
         }
         let id = PersonId::new(who.id());
         let [login, id, now] = person(who, &id, self.now());
@@ -480,6 +493,12 @@ impl Asked<'_> {
         places: &[usize],
         answers: &mut [Option<Result<Access>>],
     ) {
+        let access = match (self.mode, &many.any) {
+            (None, Some(any)) => any,
+            // Whether there is any right at all is another query's answer.
+            (None, None) if self.queries.any.is_some() || many.access.uses("mode") => return,
+            (None, None) | (Some(_), _) => &many.access,
+        };
         let mut asked: BTreeMap<String, (BoundId, Vec<usize>)> = BTreeMap::new();
         let mut domain = None;
         for &place in places {
@@ -497,12 +516,6 @@ impl Asked<'_> {
             }
         }
         let Some(domain) = domain else { return };
-        let access = match (self.mode, &many.any) {
-            (None, Some(any)) => any,
-            // Whether there is any right at all is another query's answer.
-            (None, None) if self.queries.any.is_some() || many.access.uses("mode") => return,
-            (None, None) | (Some(_), _) => &many.access,
-        };
         let answered = self.ask(many, access, conn, domain, &asked).await;
         for (name, (_, places)) in &asked {
             let answer = match &answered {
@@ -531,7 +544,8 @@ impl Asked<'_> {
             // Nothing is there in a domain that nobody has declared.
             queries(self.state, conn, domain).await?;
         }
-        if there.is_empty() || !self.store.issued(self.who) {
+        let mode = self.mode.is_none_or(|mode| self.store.may_hold(mode));
+        if there.is_empty() || !mode || !self.store.may_know(self.state, self.who) {
             return Ok((there, BTreeSet::new()));
         }
         let person_id = PersonId::new(self.who.id());

@@ -239,19 +239,6 @@ async fn settings_that_exclude_each_other_are_refused() {
 }
 
 #[tokio::test]
-async fn the_managed_tables_are_put_among_others_only_if_that_is_said() {
-    let database = Database::with(TABLES).await;
-    let error = refused(database.config()).await;
-    assert_eq!(error.kind(), ErrorKind::Misconfigured);
-    assert!(error.message().contains("give queries for them, or say `managed = true`"), "{error}");
-    assert_eq!(database.count("sqlite_schema WHERE name LIKE 'gatepost%'").await, 0);
-    let mut config = database.config();
-    config.managed = Some(true);
-    connect(config).await.unwrap();
-    assert_eq!(database.count("account").await, 0);
-}
-
-#[tokio::test]
 async fn a_database_of_a_newer_version_is_refused() {
     let database = Database::absent();
     connect(database.config()).await.unwrap();

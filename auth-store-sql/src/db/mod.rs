@@ -15,7 +15,7 @@ use std::sync::Arc;
 use auth_core::{Error, ErrorKind, Result};
 
 use crate::scan::Dialect;
-use crate::statement::{Args, Statement};
+use crate::statement::{Args, Described, Statement};
 use crate::value::Row;
 use crate::{SqlConfig, managed};
 
@@ -189,11 +189,11 @@ pub(crate) enum Conn {
 }
 
 impl Conn {
-    /// Prepares a statement and returns the names of its columns.
+    /// Prepares a statement and describes its columns.
     ///
     /// # Errors
     /// [`Misconfigured`](ErrorKind::Misconfigured) if the database refuses it; otherwise any kind.
-    pub(crate) async fn columns(&mut self, statement: &Statement) -> Result<Vec<String>> {
+    pub(crate) async fn columns(&mut self, statement: &Statement) -> Result<Vec<Described>> {
         let columns = match self {
             Self::Sqlite(conn) => sqlite::columns(conn, statement).await,
             Self::Postgres(conn) => conn.columns(statement).await,

@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use sqlx::error::BoxDynError;
 use sqlx::mysql::{
-    MySqlArguments, MySqlConnectOptions, MySqlConnection, MySqlRow, MySqlSslMode, MySqlValueRef,
+    MySqlArguments, MySqlColumn, MySqlConnectOptions, MySqlConnection, MySqlRow, MySqlSslMode, MySqlValueRef,
 };
 use sqlx::{
     Arguments, Column, ConnectOptions, Connection as _, Decode, Executor, MySql, Row as _, SqlSafeStr,
@@ -25,7 +25,7 @@ use crate::config::{SqlConfig, TlsMode};
 use crate::error::{classify, classify_migration, in_time};
 use crate::managed::{self, Claim};
 use crate::scan::Dialect;
-use crate::statement::{Statement, Value};
+use crate::statement::{Described, Kind, Statement, Value};
 use crate::value::{Cell, Row, days, from_unix};
 
 pub(crate) type Conn = Leased<Link>;
@@ -241,12 +241,12 @@ impl Driver for Link {
     fn columns<'c>(
         connection: &'c mut MySqlConnection,
         statement: &'c Statement,
-    ) -> BoxFuture<'c, sqlx::Result<Vec<String>>> {
+    ) -> BoxFuture<'c, sqlx::Result<Vec<Described>>> {
         Box::pin(async move {
             // A session that only reads does not even prepare an UPDATE. This one is not used again.
             connection.execute("SET SESSION TRANSACTION READ WRITE").await?;
             let prepared = connection.prepare(assured(statement.sql()).into_sql_str()).await?;
-            Ok(prepared.columns().iter().map(|column| column.name().to_owned()).collect())
+            Ok(prepared.columns().iter().map(described).collect())
         })
     }
 
@@ -271,6 +271,10 @@ impl Driver for Link {
     fn run<'c>(connection: &'c mut MySqlConnection, sql: &'static str) -> BoxFuture<'c, sqlx::Result<()>> {
         Box::pin(async move { connection.execute(sql).await.map(|_| ()) })
     }
+}
+
+fn described(column: &MySqlColumn) -> Described {
+    Described { name: column.name().to_owned(), kind: Kind::Any }
 }
 
 fn arguments(values: &[Value<'_>]) -> sqlx::Result<MySqlArguments> {

@@ -21,7 +21,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::count_row;
 use crate::SqlConfig;
 use crate::error::{Trouble, classify, classify_connect, trouble};
-use crate::statement::{Statement, Value};
+use crate::statement::{Described, Statement, Value};
 use crate::value::Row;
 
 /// How much longer than the server may work on a statement its answer may take.
@@ -41,11 +41,11 @@ pub(crate) trait Driver: fmt::Debug + Send + Sync + 'static {
     /// Connects, and sets up the session.
     fn connect(&self) -> BoxFuture<'_, sqlx::Result<Self::Connection>>;
 
-    /// Prepares a statement and returns the names of its columns.
+    /// Prepares a statement and describes its columns.
     fn columns<'c>(
         connection: &'c mut Self::Connection,
         statement: &'c Statement,
-    ) -> BoxFuture<'c, sqlx::Result<Vec<String>>>;
+    ) -> BoxFuture<'c, sqlx::Result<Vec<Described>>>;
 
     /// Asks a statement for its rows.
     fn fetch<'c>(
@@ -286,11 +286,11 @@ struct Failed {
 }
 
 impl<D: Driver> Leased<D> {
-    /// Prepares a statement and returns the names of its columns.
+    /// Prepares a statement and describes its columns.
     ///
     /// # Errors
     /// [`Misconfigured`](ErrorKind::Misconfigured) if the database refuses it; otherwise any kind.
-    pub(crate) async fn columns(&mut self, statement: &Statement) -> Result<Vec<String>> {
+    pub(crate) async fn columns(&mut self, statement: &Statement) -> Result<Vec<Described>> {
         let asked = {
             let (connection, limit) = self.begin().map_err(|failed| failed.error)?;
             timeout(limit, D::columns(connection, statement)).await

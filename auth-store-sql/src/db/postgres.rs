@@ -13,8 +13,8 @@ use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;
 use sqlx::postgres::types::Oid;
 use sqlx::postgres::{
-    PgArgumentBuffer, PgArguments, PgConnectOptions, PgConnection, PgRow, PgSslMode, PgTypeInfo, PgTypeKind,
-    PgValueRef,
+    PgArgumentBuffer, PgArguments, PgColumn, PgConnectOptions, PgConnection, PgRow, PgSslMode, PgTypeInfo,
+    PgTypeKind, PgValueRef,
 };
 use sqlx::{
     Arguments, Column, ConnectOptions, Connection as _, Encode, Executor, Postgres, Row as _, SqlSafeStr,
@@ -28,7 +28,7 @@ use crate::config::{SqlConfig, TlsMode};
 use crate::error::{classify, classify_migration, in_time};
 use crate::managed::{self, Claim};
 use crate::scan::Dialect;
-use crate::statement::{Kind, Statement, Value};
+use crate::statement::{Described, Kind, Statement, Value};
 use crate::value::{Cell, Row};
 
 pub(crate) type Conn = Leased<Link>;
@@ -179,13 +179,13 @@ impl Driver for Link {
     fn columns<'c>(
         connection: &'c mut PgConnection,
         statement: &'c Statement,
-    ) -> BoxFuture<'c, sqlx::Result<Vec<String>>> {
+    ) -> BoxFuture<'c, sqlx::Result<Vec<Described>>> {
         Box::pin(async move {
             let types: Vec<PgTypeInfo> =
                 statement.parameters().iter().map(|parameter| kind(parameter.kind)).collect();
             let sql = assured(statement.sql()).into_sql_str();
             let prepared = connection.prepare_with(sql, &types).await?;
-            Ok(prepared.columns().iter().map(|column| column.name().to_owned()).collect())
+            Ok(prepared.columns().iter().map(described).collect())
         })
     }
 
@@ -225,7 +225,7 @@ const ANY: PgTypeInfo = PgTypeInfo::with_oid(Oid(0));
 const fn kind(kind: Kind) -> PgTypeInfo {
     match kind {
         Kind::Int => INT8,
-        Kind::Text => TEXT,
+        Kind::Text | Kind::Foreign => TEXT,
         Kind::Uuid => UUID,
         Kind::Any => ANY,
     }
@@ -242,6 +242,15 @@ impl Encode<'_, Postgres> for Uuid {
         buffer.extend_from_slice(&self.0);
         Ok(IsNull::No)
     }
+}
+
+fn described(column: &PgColumn) -> Described {
+    let kind = match column.type_info().name() {
+        "INT2" | "INT4" | "INT8" | "BOOL" => Kind::Int,
+        "UUID" => Kind::Uuid,
+        _ => Kind::Text,
+    };
+    Described { name: column.name().to_owned(), kind }
 }
 
 fn arguments(values: &[Value<'_>]) -> sqlx::Result<PgArguments> {

@@ -11,8 +11,8 @@ use auth_core::{Error, ErrorKind, Id, Result};
 use futures_util::StreamExt;
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{
-    SqliteArguments, SqliteConnectOptions, SqliteConnection, SqlitePool, SqlitePoolOptions, SqliteRow,
-    SqliteSynchronous,
+    SqliteArguments, SqliteColumn, SqliteConnectOptions, SqliteConnection, SqlitePool, SqlitePoolOptions,
+    SqliteRow, SqliteSynchronous,
 };
 use sqlx::{
     Arguments, Column, ConnectOptions, Decode, Executor, Row as _, SqlSafeStr, Sqlite, Statement as _,
@@ -23,7 +23,7 @@ use super::{Place, Tables, assured, count_row};
 use crate::error::{classify, classify_migration};
 use crate::managed::{self, Claim};
 use crate::scan::Dialect;
-use crate::statement::{Args, Statement, Value};
+use crate::statement::{Args, Described, Kind, Statement, Value};
 use crate::value::{Cell, Row};
 use crate::{PoolConfig, SqlConfig};
 
@@ -366,10 +366,13 @@ fn identity(path: &Path) -> io::Result<Identity> {
     std::fs::metadata(path).map(|_| (0, 0, None))
 }
 
-/// Prepares a statement and returns the names of its columns.
-pub(super) async fn columns(connection: &mut SqliteConnection, statement: &Statement) -> Result<Vec<String>> {
+/// Prepares a statement and describes its columns.
+pub(super) async fn columns(
+    connection: &mut SqliteConnection,
+    statement: &Statement,
+) -> Result<Vec<Described>> {
     let prepared = connection.prepare(assured(statement.sql()).into_sql_str()).await.map_err(classify)?;
-    Ok(prepared.columns().iter().map(|column| column.name().to_owned()).collect())
+    Ok(prepared.columns().iter().map(described).collect())
 }
 
 /// Asks a statement and hands over each row.
@@ -405,6 +408,10 @@ pub(super) async fn execute(
 ) -> Result<u64> {
     let query = sqlx::query_with(assured(statement.sql()), arguments(statement, args)?);
     Ok(query.execute(connection).await.map_err(classify)?.rows_affected())
+}
+
+fn described(column: &SqliteColumn) -> Described {
+    Described { name: column.name().to_owned(), kind: Kind::Any }
 }
 
 fn arguments(statement: &Statement, args: Args<'_>) -> Result<SqliteArguments> {

@@ -51,14 +51,6 @@ async fn the_managed_schema_under_every_rule_for_logins(on: On) {
     }
 }
 
-/// PostgreSQL folds only where both sides do: a text is bound as one.
-fn folding(on: &On, sql: &str) -> String {
-    match on.engine {
-        Engine::Postgres => sql.replace(":login", ":login::citext"),
-        Engine::Sqlite | Engine::MariaDb => sql.to_owned(),
-    }
-}
-
 /// The README's tables and settings, as they stand there.
 async fn readme_database(on: &On) -> (Database, SqlConfig) {
     let mut sql = readme("sql", 0);
@@ -90,7 +82,7 @@ async fn readme_database(on: &On) -> (Database, SqlConfig) {
     let database = on.with(&sql).await;
     let mut config: SqlConfig = toml::from_str(&readme("toml", 0)).unwrap();
     config.url = database.config().url;
-    config.query.account = config.query.account.map(|account| folding(on, &account));
+    config.query.account = config.query.account.map(|account| on.folding(&account));
     (database, config)
 }
 
@@ -105,8 +97,7 @@ async fn the_tables_of_the_readme_answer_to_its_queries(on: On) {
 
 async fn whole_number_ids_and_a_folding_login_column(on: On) {
     let (_database, mut config) = readme_database(&on).await;
-    config.query.account = Some(folding(
-        &on,
+    config.query.account = Some(on.folding(
         "SELECT uid AS ID, login, pwhash AS hash, closed AS disabled, locked, ends AS expires_at, \
          fresh AS must_change FROM account WHERE login LIKE :login",
     ));

@@ -16,7 +16,11 @@ mod common;
 
 mod behaviour;
 mod directory;
+mod injection;
 mod on;
+mod outages;
+mod rows;
+mod yours;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -28,7 +32,15 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let servers = Arc::new(Servers::default());
     let mut trials = Vec::new();
-    for (module, tests) in [("behaviour", behaviour::TESTS), ("directory", directory::TESTS)] {
+    let modules = [
+        ("behaviour", behaviour::TESTS),
+        ("directory", directory::TESTS),
+        ("injection", injection::TESTS),
+        ("outages", outages::TESTS),
+        ("rows", rows::TESTS),
+        ("yours", yours::TESTS),
+    ];
+    for (module, tests) in modules {
         for (name, engines, test) in tests {
             for engine in engines.iter().filter(|engine| !engine.skipped()) {
                 let on = On::new(*engine, Arc::clone(&servers));

@@ -6,15 +6,18 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use auth_store_sql::SqlConfig;
-use auth_testkit::servers::{MariaDb, MariaDbOptions, Postgres, PostgresOptions, skipped};
+use auth_testkit::servers::{DatabaseTls, MariaDb, MariaDbOptions, Postgres, PostgresOptions, skipped};
 use sqlx::mysql::MySqlConnection;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection};
+use tokio::sync::{Mutex, MutexGuard};
 
 use crate::common;
 
 /// A test: what it does on a database.
 pub(crate) type Test = fn(On) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+
+pub(crate) const SERVERS: &[Engine] = &[Engine::Postgres, Engine::MariaDb];
 
 /// A test's name and where it runs.
 pub(crate) type Listed = (&'static str, &'static [Engine], Test);
@@ -56,13 +59,15 @@ impl Engine {
 pub(crate) struct Servers {
     postgres: OnceLock<Postgres>,
     mariadb: OnceLock<MariaDb>,
+    /// Those that are killed.
+    victims: [OnceLock<Mutex<Server>>; 2],
     databases: AtomicU32,
 }
 
 impl Servers {
     pub(crate) fn postgres(&self) -> &Postgres {
         self.postgres.get_or_init(|| {
-            let more = ["log_statement=all", "log_min_error_statement=panic"].map(str::to_owned).to_vec();
+            let more = ["log_statement=all", "log_line_prefix=%d "].map(str::to_owned).to_vec();
             let postgres = Postgres::start(&PostgresOptions { tls: None, more });
             postgres.sql("template1", "CREATE EXTENSION citext");
             postgres
@@ -71,6 +76,65 @@ impl Servers {
 
     pub(crate) fn mariadb(&self) -> &MariaDb {
         self.mariadb.get_or_init(|| MariaDb::start(&MariaDbOptions::default()))
+    }
+}
+
+/// A server, whichever.
+pub(crate) enum Server {
+    Postgres(Postgres),
+    MariaDb(MariaDb),
+}
+
+macro_rules! either {
+    ($self:ident, $server:ident => $what:expr) => {
+        match $self {
+            Server::Postgres($server) => $what,
+            Server::MariaDb($server) => $what,
+        }
+    };
+}
+
+impl Server {
+    pub(crate) fn start(engine: Engine, tls: Option<DatabaseTls>) -> Self {
+        match engine {
+            Engine::MariaDb => Self::MariaDb(MariaDb::start(&MariaDbOptions { tls, more: Vec::new() })),
+            Engine::Postgres | Engine::Sqlite => {
+                Self::Postgres(Postgres::start(&PostgresOptions { tls, more: Vec::new() }))
+            }
+        }
+    }
+
+    pub(crate) fn create(&self, database: &str) {
+        either!(self, server => server.create(database));
+    }
+
+    pub(crate) fn url(&self, database: &str) -> String {
+        either!(self, server => server.url(database))
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        either!(self, server => server.port())
+    }
+
+    /// Runs statements as the superuser.
+    pub(crate) fn sql(&self, database: &str, sql: &str) -> String {
+        either!(self, server => server.sql(database, sql))
+    }
+
+    pub(crate) fn kill(&self) {
+        either!(self, server => server.kill());
+    }
+
+    pub(crate) fn stop(&self) {
+        either!(self, server => server.stop_signal());
+    }
+
+    pub(crate) fn cont(&self) {
+        either!(self, server => server.cont_signal());
+    }
+
+    pub(crate) fn restart(&self) {
+        either!(self, server => server.restart());
     }
 }
 
@@ -95,9 +159,28 @@ impl On {
         }
     }
 
+    /// A server that may be killed, for as long as it is held.
+    pub(crate) async fn victim(&self) -> MutexGuard<'_, Server> {
+        let victim = &self.servers.victims[usize::from(self.engine == Engine::MariaDb)];
+        victim.get_or_init(|| Mutex::new(Server::start(self.engine, None))).lock().await
+    }
+
+    /// A name that no other test uses.
+    pub(crate) fn fresh_name(&self) -> String {
+        format!("t{}_", self.servers.databases.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Runs statements as the superuser of the server that all share.
+    pub(crate) fn sql(&self, database: &str, sql: &str) -> String {
+        match self.engine {
+            Engine::MariaDb => self.servers.mariadb().sql(database, sql),
+            Engine::Postgres | Engine::Sqlite => self.servers.postgres().sql(database, sql),
+        }
+    }
+
     /// An empty database.
     pub(crate) fn empty(&self) -> Database {
-        let name = format!("t{}", self.servers.databases.fetch_add(1, Ordering::Relaxed));
+        let name = self.fresh_name();
         let (url, file) = match self.engine {
             Engine::Sqlite => {
                 let file = common::Database::absent();
@@ -112,7 +195,7 @@ impl On {
                 (self.servers.mariadb().url(&name), None)
             }
         };
-        Database { on: self.clone(), url, file }
+        Database { on: self.clone(), name, url, file }
     }
 
     /// A database with these tables and rows, as SQLite would write them.
@@ -120,6 +203,14 @@ impl On {
         let database = self.empty();
         database.run(&self.spelled(sql)).await;
         database
+    }
+
+    /// PostgreSQL folds only where both sides do, and a text is bound as one.
+    pub(crate) fn folding(&self, sql: &str) -> String {
+        match self.engine {
+            Engine::Postgres => sql.replace("= :login", "= :login::citext"),
+            Engine::Sqlite | Engine::MariaDb => sql.to_owned(),
+        }
     }
 
     /// Writes the types of SQLite as this database does. Columns that fold stay so.
@@ -144,6 +235,7 @@ impl On {
 /// A database of a test's own.
 pub(crate) struct Database {
     pub(crate) on: On,
+    pub(crate) name: String,
     url: String,
     file: Option<common::Database>,
 }
