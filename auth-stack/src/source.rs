@@ -258,13 +258,14 @@ async fn open_file(mut opening: Opening<'_>) -> Result<Provides> {
     let store = Arc::new(FileStore::connect(opening.info, config).await?);
     let mut provides = Provides::accounts(Arc::clone(&store) as Arc<dyn AccountSource>)
         .with_groups(Arc::clone(&store) as Arc<dyn GroupOracle>);
-    // An htpasswd file has no objects, and a user file may have none.
+    // Only a TOML file has objects, and it may have none.
     let domains = store.domains();
     if !domains.is_empty() {
         let domains = domains.into_iter().chain(["*".to_owned()]);
         provides = provides.with_objects(Arc::clone(&store) as Arc<dyn ObjectPerms>, domains);
     }
     provides.look = Some(Arc::clone(&store) as Arc<dyn Look>);
+    provides.feed = Some(Arc::clone(&store) as Arc<dyn ChangeFeed>);
     provides.fault = Some(Arc::new(move || store.fault()));
     Ok(provides)
 }

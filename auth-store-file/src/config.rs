@@ -15,9 +15,13 @@ pub struct FileConfig {
     /// What is in it. By default TOML if its name ends in `.toml`, else htpasswd.
     #[serde(default)]
     pub format: Option<Format>,
-    /// An htgroup file. With htpasswd only: a TOML file has its own groups.
+    /// An htgroup file beside an htpasswd file, one in the style of `/etc/group` beside a passwd or shadow file. A TOML
+    /// file has its own groups.
     #[serde(default)]
     pub groups: Option<PathBuf>,
+    /// The shadow file beside a passwd file.
+    #[serde(default)]
+    pub shadow: Option<PathBuf>,
     /// The scheme of the hashes that name none, such as `plaintext`.
     #[serde(default)]
     pub scheme: Option<String>,
@@ -35,6 +39,10 @@ pub enum Format {
     Htpasswd,
     /// Users with their states and groups, and rights on objects.
     Toml,
+    /// `login:x:uid:gid:…` lines, in the style of `/etc/passwd`; mostly with a shadow file.
+    Passwd,
+    /// `login:hash:…` lines with the days of a password and an account, in the style of `/etc/shadow`.
+    Shadow,
 }
 
 const fn default_max_bytes() -> u64 {
@@ -45,13 +53,27 @@ impl FileConfig {
     /// Takes a path, and the defaults for the rest.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), format: None, groups: None, scheme: None, max_bytes: default_max_bytes() }
+        Self {
+            path: path.into(),
+            format: None,
+            groups: None,
+            shadow: None,
+            scheme: None,
+            max_bytes: default_max_bytes(),
+        }
     }
 
     /// Adds an htgroup file.
     #[must_use]
     pub fn with_groups(mut self, path: impl Into<PathBuf>) -> Self {
         self.groups = Some(path.into());
+        self
+    }
+
+    /// Adds a shadow file.
+    #[must_use]
+    pub fn with_shadow(mut self, path: impl Into<PathBuf>) -> Self {
+        self.shadow = Some(path.into());
         self
     }
 
@@ -72,12 +94,17 @@ impl FileConfig {
     /// Returns what is in the file.
     ///
     /// # Errors
-    /// [`Misconfigured`](ErrorKind::Misconfigured) if a TOML file has an htgroup file beside it.
+    /// [`Misconfigured`](ErrorKind::Misconfigured) if a TOML file has an htgroup file beside it, or anything but a passwd
+    /// file a shadow file.
     pub(crate) fn checked_format(&self) -> Result<Format> {
         let is_toml = || self.path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("toml"));
         let format = self.format.unwrap_or_else(|| if is_toml() { Format::Toml } else { Format::Htpasswd });
         if format == Format::Toml && self.groups.is_some() {
-            let message = "a TOML user file has its groups inside; `groups` goes with an htpasswd file";
+            let message = "a TOML user file has its groups inside; `groups` goes with the other formats";
+            return Err(Error::new(ErrorKind::Misconfigured, message));
+        }
+        if format != Format::Passwd && self.shadow.is_some() {
+            let message = "`shadow` goes with `format = \"passwd\"`";
             return Err(Error::new(ErrorKind::Misconfigured, message));
         }
         Ok(format)

@@ -112,6 +112,16 @@ impl Contents {
         })
     }
 
+    /// Every user, in the order of the file.
+    pub(crate) fn records(&self) -> &[Record] {
+        &self.records
+    }
+
+    /// Groups with logins as a group file has them.
+    pub(crate) fn memberships(&self) -> &[(String, Vec<String>)] {
+        &self.memberships
+    }
+
     /// The declared domains, where the format has any.
     pub(crate) const fn domains(&self) -> Option<&BTreeMap<String, Domain>> {
         self.domains.as_ref()

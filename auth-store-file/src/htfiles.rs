@@ -87,7 +87,8 @@ fn names_its_scheme(hash: &str) -> bool {
         || hex("0x0100", 48)
 }
 
-fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
+/// Numbers the lines that say something.
+pub(crate) fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let numbered = (1..).zip(text.split('\n')).map(|(n, line)| (n, line.strip_suffix('\r').unwrap_or(line)));
     numbered.filter(|(_, line)| !line.trim().is_empty() && !line.trim_start().starts_with('#'))

@@ -6,7 +6,9 @@ mod contents;
 mod disk;
 mod htfiles;
 mod store;
+mod unix;
 mod users_toml;
+mod watch;
 
 pub use config::{FileConfig, Format};
 pub use htfiles::parse_htpasswd;

@@ -1,24 +1,26 @@
 //! The store: the files' contents, and when to read them again.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use auth_core::{
-    Access, Account, AccountSource, Capabilities, Ctx, Error, ErrorKind, GroupOracle, GroupSet, Login,
-    LoginRule, Lookup, ObjectPerms, ObjectRef, Principal, Result, SourceInfo, StoredHash,
+    Access, Account, AccountSource, Capabilities, ChangeEar, ChangeFeed, Ctx, Error, ErrorKind, GroupOracle,
+    GroupSet, Listening, Login, LoginRule, Lookup, ObjectPerms, ObjectRef, Principal, Result, SourceInfo,
+    StoredHash,
 };
 use tokio::sync::Semaphore;
 
 use crate::contents::{Broken, Contents, Found, parts};
 use crate::disk::{self, Snapshot, Stamp};
-use crate::{FileConfig, Format, htfiles, users_toml};
+use crate::unix::Passwd;
+use crate::{FileConfig, Format, htfiles, unix, users_toml, watch};
 
 /// More questions than this wait for the file system without a thread.
 const LOOKING: usize = 4;
 
-/// Users, groups and rights in files: htpasswd with htgroup, or one TOML file.
+/// Users, groups and rights in files: htpasswd with htgroup, passwd with shadow and group, or one TOML file.
 ///
 /// Each question first looks whether the files are still those that were read. If not, they are read
 /// again; if that fails, the old contents go on answering and [`fault`](Self::fault) says so.
@@ -29,7 +31,7 @@ pub struct FileStore {
 }
 
 /// The files and what was read of them. Touched only by threads that may wait.
-struct Files {
+pub(crate) struct Files {
     source: Arc<str>,
     config: FileConfig,
     format: Format,
@@ -56,8 +58,16 @@ struct Fault {
     stamps: Option<Stamps>,
 }
 
-/// The states of the user file and the group file.
-type Stamps = (Stamp, Option<Stamp>);
+/// Something of each file: the user file, and those that may stand beside it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Each<T> {
+    users: T,
+    groups: Option<T>,
+    shadow: Option<T>,
+}
+
+/// The states of the files.
+type Stamps = Each<Stamp>;
 
 impl FileStore {
     /// Reads the files. They must be there, readable and free of faults.
@@ -94,7 +104,7 @@ impl FileStore {
         self.fault().map_or(Ok(()), Err)
     }
 
-    /// Lists the domains that the file declares; none in an htpasswd file.
+    /// Lists the domains that the file declares; only a TOML file has any.
     #[must_use]
     pub fn domains(&self) -> Vec<String> {
         let contents = Arc::clone(&self.files.state().loaded.contents);
@@ -152,7 +162,7 @@ impl Files {
     }
 
     /// The contents as the files are now, or those of before if they can't be read.
-    fn current(&self) -> Arc<Contents> {
+    pub(crate) fn current(&self) -> Arc<Contents> {
         if let Some(contents) = self.known() {
             return contents;
         }
@@ -191,7 +201,12 @@ impl Files {
 }
 
 fn look(config: &FileConfig) -> Result<Stamps> {
-    Ok((disk::look(&config.path)?, config.groups.as_deref().map(disk::look).transpose()?))
+    let beside = |path: &Option<PathBuf>| path.as_deref().map(disk::look).transpose();
+    Ok(Each {
+        users: disk::look(&config.path)?,
+        groups: beside(&config.groups)?,
+        shadow: beside(&config.shadow)?,
+    })
 }
 
 fn load(
@@ -200,17 +215,20 @@ fn load(
     before: Option<&Stamps>,
 ) -> std::result::Result<Loaded, Box<Fault>> {
     // What the system says may pass by itself, so the files are read again at the next question.
-    let (users, groups) = read(config, before).map_err(|error| Box::new(Fault { error, stamps: None }))?;
-    let stamps = (users.stamp, groups.as_ref().map(|groups| groups.stamp));
-    let settled = users.settled && groups.as_ref().is_none_or(|groups| groups.settled);
-    match parse(config, format, &users, groups.as_ref()) {
+    let files = read(config, before).map_err(|error| Box::new(Fault { error, stamps: None }))?;
+    let stamp = |file: &Option<Snapshot>| file.as_ref().map(|file| file.stamp);
+    let stamps =
+        Each { users: files.users.stamp, groups: stamp(&files.groups), shadow: stamp(&files.shadow) };
+    let beside = [&files.groups, &files.shadow];
+    let settled = files.users.settled && beside.into_iter().flatten().all(|file| file.settled);
+    match parse(config, format, &files) {
         Ok(contents) => Ok(Loaded { stamps, settled, contents: Arc::new(contents) }),
         // What is written there stays as it is until the file changes.
         Err(error) => Err(Box::new(Fault { error, stamps: settled.then_some(stamps) })),
     }
 }
 
-fn read(config: &FileConfig, before: Option<&Stamps>) -> Result<(Snapshot, Option<Snapshot>)> {
+fn read(config: &FileConfig, before: Option<&Stamps>) -> Result<Each<Snapshot>> {
     let read = |path: &Path, before: Option<&Stamp>| {
         let snapshot = disk::read(path, config.max_bytes)?;
         // Who rewrites a file in place empties it first. Nobody's users all leave at once.
@@ -219,31 +237,49 @@ fn read(config: &FileConfig, before: Option<&Stamps>) -> Result<(Snapshot, Optio
         }
         Ok(snapshot)
     };
-    let users = read(&config.path, before.map(|(users, _)| users))?;
-    let groups = match &config.groups {
-        Some(path) => Some(read(path, before.and_then(|(_, groups)| groups.as_ref()))?),
-        None => None,
+    let beside = |path: &Option<PathBuf>, before: Option<&Stamp>| {
+        path.as_deref().map(|path| read(path, before)).transpose()
     };
-    Ok((users, groups))
+    Ok(Each {
+        users: read(&config.path, before.map(|before| &before.users))?,
+        groups: beside(&config.groups, before.and_then(|before| before.groups.as_ref()))?,
+        shadow: beside(&config.shadow, before.and_then(|before| before.shadow.as_ref()))?,
+    })
 }
 
-fn parse(
-    config: &FileConfig,
-    format: Format,
-    users: &Snapshot,
-    groups: Option<&Snapshot>,
-) -> Result<Contents> {
+fn parse(config: &FileConfig, format: Format, files: &Each<Snapshot>) -> Result<Contents> {
     let scheme = config.scheme.as_deref();
-    let contents = parse_file(&config.path, users, |text| match format {
-        Format::Htpasswd => Ok(Contents::new(htfiles::users(text, scheme)?)),
-        Format::Toml => users_toml::read(text, scheme),
-    })?;
-    match (&config.groups, groups) {
-        (Some(path), Some(groups)) => {
-            Ok(contents.with_memberships(parse_file(path, groups, htfiles::groups)?))
+    let hidden = match (&config.shadow, &files.shadow) {
+        (Some(path), Some(shadow)) => Some(parse_file(path, shadow, |text| unix::shadow(text, scheme))?),
+        _ => None,
+    };
+    let group_file = config.groups.as_deref().zip(files.groups.as_ref());
+    let users = &files.users;
+    Ok(match format {
+        Format::Toml => parse_file(&config.path, users, |text| users_toml::read(text, scheme))?,
+        Format::Htpasswd => {
+            let users = parse_file(&config.path, users, |text| htfiles::users(text, scheme))?;
+            let groups = group_file.map(|(path, file)| parse_file(path, file, htfiles::groups));
+            Contents::new(users).with_memberships(groups.transpose()?.unwrap_or_default())
         }
-        _ => Ok(contents),
-    }
+        Format::Shadow => {
+            let users = parse_file(&config.path, users, |text| unix::shadow(text, scheme))?;
+            let groups = group_file.map(|(path, file)| parse_file(path, file, unix::groups)).transpose()?;
+            Contents::new(users).with_memberships(memberships(groups.unwrap_or_default()))
+        }
+        Format::Passwd => {
+            let users =
+                parse_file(&config.path, users, |text| Passwd::read(text, scheme, hidden.as_deref()))?;
+            let groups = group_file.map(|(path, file)| parse_file(path, file, unix::groups)).transpose()?;
+            let mut groups = groups.unwrap_or_default();
+            users.complete(&mut groups);
+            Contents::new(users.into_records()).with_memberships(memberships(groups))
+        }
+    })
+}
+
+fn memberships(groups: Vec<unix::Group>) -> Vec<(String, Vec<String>)> {
+    groups.into_iter().map(|(name, _, members)| (name, members)).collect()
 }
 
 fn parse_file<T>(
@@ -347,6 +383,16 @@ impl ObjectPerms for FileStore {
     }
 }
 
+impl ChangeFeed for FileStore {
+    fn kind(&self) -> &'static str {
+        "watch"
+    }
+
+    fn follow(&self, ear: Arc<dyn ChangeEar>) -> Result<Listening> {
+        watch::follow(Arc::clone(&self.files), ear).map_err(|error| error.at(Arc::clone(self.info.name())))
+    }
+}
+
 impl FileStore {
     fn access_in(
         &self,
@@ -359,7 +405,7 @@ impl FileStore {
             Err(Error::new(kind, message).at(Arc::clone(self.info.name())).with("domain", object.domain()))
         };
         let Some(domains) = contents.domains() else {
-            return fault(ErrorKind::Unsupported, "an htpasswd file has no objects");
+            return fault(ErrorKind::Unsupported, "only a TOML file has objects");
         };
         let Some(domain) = domains.get(object.domain()) else {
             return fault(ErrorKind::Invalid, "the file declares no such domain");

@@ -1,4 +1,4 @@
-//! The behaviour suite, over both formats, under every rule for logins.
+//! The behaviour suite, over every format, under every rule for logins.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, its helpers too")]
 
 use std::fmt::Write;
@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use auth_core::{Id, LoginRule, RealmId};
-use auth_store_file::{FileConfig, FileStore};
+use auth_store_file::{FileConfig, FileStore, Format};
 use auth_testkit::suite::{self, Bench};
 use auth_testkit::{ByTable, ManualClock, Standing, World, info, realm_with};
 
@@ -96,4 +96,59 @@ async fn htpasswd_and_htgroup_files_behave_as_a_store_does() {
         suite::run_all_password(&ByTable::new(Arc::clone(&store), ManualClock::new()), &bench).await;
     }
     assert!(store.fault().is_none());
+}
+
+/// The world as passwd, shadow and group files. Calvin's first group is `admin`; the others are listed.
+fn world_unix() -> (String, String, String) {
+    let (mut passwd, mut shadow) = (String::new(), String::from("# days since 1970\n"));
+    for user in World::users() {
+        let (login, gid) = (user.login, if user.login == "calvin" { 1 } else { 0 });
+        writeln!(passwd, "{login}:x:{}:{gid}:{login},,,:/home:/bin/sh", user.id).unwrap();
+        let hash = user.hash.unwrap_or("*");
+        let line = match user.standing {
+            Standing::Open => format!("{hash}:19000:0::7:::"),
+            Standing::EndsLater => format!("{hash}:19000:0::7::24472:"),
+            // The nearest thing: a locked password.
+            Standing::Disabled | Standing::Locked => format!("!{hash}:19000:0::7:::"),
+            Standing::Expired => format!("{hash}:10000:0::7::11323:"),
+            Standing::MustChange => format!("{hash}:0:0::7:::"),
+            other => panic!("write {other:?} down here"),
+        };
+        writeln!(shadow, "{login}:{line}").unwrap();
+    }
+    let mut group = String::new();
+    for (n, name) in World::groups().iter().enumerate() {
+        let gid = if *name == "admin" { 1 } else { n + 10 };
+        let listed =
+            |user: &&auth_testkit::User| user.groups.contains(name) && (gid, user.login) != (1, "calvin");
+        let members: Vec<_> = World::users().iter().filter(listed).map(|user| user.login).collect();
+        writeln!(group, "{name}:x:{gid}:{}", members.join(",")).unwrap();
+    }
+    (passwd, shadow, group)
+}
+
+#[tokio::test]
+async fn passwd_shadow_and_group_files_behave_as_a_store_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let (passwd, shadow, group) = world_unix();
+    let shadow = write(folder.path(), "shadow", &shadow);
+    let group = write(folder.path(), "group", &group);
+    let config = FileConfig::new(write(folder.path(), "passwd", &passwd))
+        .with_format(Format::Passwd)
+        .with_shadow(&shadow)
+        .with_groups(&group);
+    // Nobody is switched off in such a file: moe is locked, which the world knows nothing of.
+    let holds = |user: &auth_testkit::User| user.standing != Standing::Disabled;
+    let both = connect(config).await;
+    let alone = connect(FileConfig::new(&shadow).with_format(Format::Shadow)).await;
+    for realm in realms() {
+        let bench = Bench::new(&realm).holding(holds);
+        suite::run_all_account(&*both, &bench).await;
+        suite::run_all_groups(&*both, &bench).await;
+        suite::run_all_password(&ByTable::new(Arc::clone(&both), ManualClock::new()), &bench).await;
+        let bench = bench.with_ids(|user| Id::text(user.login));
+        suite::run_all_account(&*alone, &bench).await;
+        suite::run_all_password(&ByTable::new(Arc::clone(&alone), ManualClock::new()), &bench).await;
+    }
+    assert!(both.fault().is_none() && alone.fault().is_none());
 }

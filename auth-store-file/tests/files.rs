@@ -353,3 +353,48 @@ async fn nothing_of_a_file_is_printed() {
     account(&store, "calvin").await;
     assert!(!format!("{store:?}").contains("s3cret"));
 }
+
+#[tokio::test]
+async fn two_lines_for_one_login_of_a_passwd_or_shadow_file_are_nobody() {
+    let folder = Folder::new();
+    let passwd = "calvin:x:1:1\nsusie:x:2:1\nmoe:x:3:1\nMoe:x:4:1\n";
+    let passwd = folder.write("passwd", passwd);
+    let shadow = folder.write("shadow", "calvin:$6$a\nsusie:$6$b\ncalvin:$6$c\n");
+    let both = connect(FileConfig::new(&passwd).with_format(Format::Passwd).with_shadow(&shadow)).await;
+    let alone = connect(FileConfig::new(&shadow).with_format(Format::Shadow)).await;
+    for store in [&both, &alone] {
+        let asked = store.account(&Ctx::new(), &login("calvin")).await;
+        assert_eq!(kind(asked), Some(ErrorKind::Ambiguous));
+        assert_eq!(shown_hash(store, "susie").await.as_deref(), Some("$6$b"));
+    }
+    assert_eq!(kind(both.account(&Ctx::new(), &login("moe")).await), Some(ErrorKind::Ambiguous));
+    let calvin = principal_at("file", "calvin", Id::from(1));
+    assert_eq!(kind(both.groups_of(&Ctx::new(), &calvin).await), Some(ErrorKind::Ambiguous));
+}
+
+#[tokio::test]
+async fn a_change_of_the_shadow_file_alone_counts() {
+    let folder = Folder::new();
+    let passwd = folder.write("passwd", "calvin:x:1:1\n");
+    let shadow = folder.write("shadow", "calvin:a\n");
+    let store = connect(FileConfig::new(&passwd).with_format(Format::Passwd).with_shadow(&shadow)).await;
+    for n in 0..20 {
+        folder.replace("shadow", &format!("calvin:h{n}\n"));
+        assert_eq!(shown_hash(&store, "calvin").await, Some(format!("h{n}")));
+    }
+    std::fs::remove_file(&shadow).unwrap();
+    assert_eq!(shown_hash(&store, "calvin").await.as_deref(), Some("h19"));
+    assert!(store.fault().is_some(), "a file that is gone is a fault, and locks nobody out");
+    folder.write("shadow", "calvin:!h20\n");
+    let account = account(&store, "calvin").await.unwrap();
+    assert_eq!(account.state().lock, auth_core::Lock::Locked);
+    let error = refusal(FileConfig::new(&passwd).with_shadow(&shadow)).await;
+    assert_eq!(error.kind(), ErrorKind::Misconfigured, "an htpasswd file has none beside it");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::set_permissions(&shadow, std::fs::Permissions::from_mode(0o666)).unwrap();
+        let open = FileConfig::new(&passwd).with_format(Format::Passwd).with_shadow(&shadow);
+        assert_eq!(refusal(open).await.kind(), ErrorKind::Misconfigured, "anybody may write it");
+    }
+}
