@@ -32,10 +32,11 @@ use crate::value::to_unix;
 /// Dropping a question is allowed at any time. The database may go on with it; its connection is free for
 /// others when it is done. A write that is dropped is undone as a whole, unless it was being committed.
 ///
-/// If the database file is replaced, the next question opens it anew and checks every query on it again.
+/// If the database file is replaced, the next question opens it anew and checks every query on it again. A server
+/// that was away is asked again by the next question.
 ///
-/// Waiting for a connection and for locks is bounded by the settings. How long one query may run is not:
-/// put the store into a wrapper that limits the time of a question.
+/// Waiting for a connection and for locks is bounded by the settings, and how long a server may work on a query. How
+/// long SQLite may is not: put the store into a wrapper that limits the time of a question.
 pub struct SqlStore {
     pub(crate) source: SourceInfo,
     pub(crate) opened: Opened,

@@ -243,9 +243,10 @@ impl Driver for Link {
         statement: &'c Statement,
     ) -> BoxFuture<'c, sqlx::Result<Vec<Described>>> {
         Box::pin(async move {
-            // A session that only reads does not even prepare an UPDATE. This one is not used again.
+            // A session that only reads does not even prepare an UPDATE. If that fails, it is not used again.
             connection.execute("SET SESSION TRANSACTION READ WRITE").await?;
             let prepared = connection.prepare(assured(statement.sql()).into_sql_str()).await?;
+            connection.execute("SET SESSION TRANSACTION READ ONLY").await?;
             Ok(prepared.columns().iter().map(described).collect())
         })
     }

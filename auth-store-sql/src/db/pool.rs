@@ -21,7 +21,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::count_row;
 use crate::SqlConfig;
 use crate::error::{Trouble, classify, classify_connect, trouble};
-use crate::statement::{Described, Statement, Value};
+use crate::statement::{Described, Kind, Statement, Value};
 use crate::value::Row;
 
 /// How much longer than the server may work on a statement its answer may take.
@@ -155,7 +155,13 @@ impl<D: Driver> Pool<D> {
             Some(link) => link,
             None => self.connect(deadline).await?,
         };
-        Ok(Leased { link: Some(link), debt: Debt::Nothing, pool: self.clone(), slot: Some(slot) })
+        Ok(Leased {
+            link: Some(link),
+            debt: Debt::Nothing,
+            asking: false,
+            pool: self.clone(),
+            slot: Some(slot),
+        })
     }
 
     /// Says why no connection became free in time.
@@ -209,8 +215,8 @@ impl<D: Driver> Pool<D> {
     /// Notes that a connection of this era was lost, and with it, for all that is known, the others.
     fn lose(&self, era: u64, error: Error) {
         let mut shelf = self.shelf();
-        shelf.trouble = Some(error);
         if shelf.era == era {
+            shelf.trouble = Some(error);
             shelf.era += 1;
             shelf.idle.clear();
         }
@@ -237,8 +243,8 @@ fn bid_farewell<C: Connection + 'static>(link: Link<C>) {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Debt {
     Nothing,
-    /// An answer was not read to its end.
-    Answer,
+    /// What is left of an answer that nobody wants is to be read.
+    Rest,
     /// A transaction is open.
     Rollback,
 }
@@ -247,6 +253,8 @@ enum Debt {
 pub(crate) struct Leased<D: Driver> {
     link: Option<Link<D::Connection>>,
     debt: Debt,
+    /// A question is under way. If its asker is dropped now, nobody knows what the server sends next.
+    asking: bool,
     pool: Pool<D>,
     /// Freed when the debt is paid.
     slot: Option<OwnedSemaphorePermit>,
@@ -297,11 +305,18 @@ impl<D: Driver> Leased<D> {
         };
         let columns = self
             .end(asked.map(|columns| columns.map(|columns| (columns, Done::Whole)).map_err(Failure::Driver)));
-        // Prepared without all types, it must not be found again by who has the values.
-        self.link = None;
-        let columns = columns.map_err(|failed| failed.error)?;
-        self.renew().await?;
-        Ok(columns)
+        match columns {
+            // Prepared without all types, it must not be found again by who has the values.
+            Ok(columns) if statement.parameters().iter().any(|parameter| parameter.kind == Kind::Any) => {
+                self.renew().await?;
+                Ok(columns)
+            }
+            Ok(columns) => Ok(columns),
+            Err(failed) => {
+                self.link = None;
+                Err(failed.error)
+            }
+        }
     }
 
     /// Asks a statement and hands over each row. If the connection turns out to be lost before the first one, it is
@@ -385,13 +400,13 @@ impl<D: Driver> Leased<D> {
         Ok(())
     }
 
-    /// Gives the connection to whoever asks, and how long that may take. If they are dropped, there is an answer to read.
+    /// Gives the connection to whoever asks, and how long that may take.
     fn begin(&mut self) -> std::result::Result<(&mut D::Connection, Duration), Failed> {
-        if self.debt == Debt::Nothing {
-            self.debt = Debt::Answer;
-        }
         match &mut self.link {
-            Some(link) => Ok((&mut link.connection, self.pool.0.limits.answer)),
+            Some(link) => {
+                self.asking = true;
+                Ok((&mut link.connection, self.pool.0.limits.answer))
+            }
             None => {
                 let error = Error::new(ErrorKind::Unavailable, "the connection is lost");
                 Err(Failed { error, trouble: None })
@@ -404,9 +419,13 @@ impl<D: Driver> Leased<D> {
         &mut self,
         asked: std::result::Result<std::result::Result<(T, Done), Failure>, Elapsed>,
     ) -> std::result::Result<T, Failed> {
+        self.asking = false;
+        if self.debt == Debt::Nothing {
+            self.debt = Debt::Rest;
+        }
         let failed = match asked {
             Ok(Ok((answer, done))) => {
-                if let (Done::Whole, Debt::Answer) = (done, self.debt) {
+                if let (Done::Whole, Debt::Rest) = (done, self.debt) {
                     self.debt = Debt::Nothing;
                 }
                 return Ok(answer);
@@ -440,7 +459,8 @@ impl<D: Driver> Leased<D> {
 impl<D: Driver> Drop for Leased<D> {
     fn drop(&mut self) {
         let Some(link) = self.link.take() else { return };
-        if self.debt == Debt::Nothing {
+        let next = if self.asking { Next::Closed } else { Next::Others(self.debt) };
+        if let Next::Others(Debt::Nothing) = next {
             self.pool.put(link);
             return;
         }
@@ -448,23 +468,36 @@ impl<D: Driver> Drop for Leased<D> {
         // than there are slots.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let slot = self.slot.take();
-            runtime.spawn(settle(self.pool.clone(), link, self.debt, slot));
+            runtime.spawn(settle(self.pool.clone(), link, next, slot));
         }
     }
+}
+
+/// What becomes of a connection that is not used any more.
+#[derive(Debug, Clone, Copy)]
+enum Next {
+    /// Others get it, once this is paid.
+    Others(Debt),
+    /// Nobody: half a question is on it. It is closed when the server is done, since until then it works for us.
+    Closed,
 }
 
 /// Pays what is owed on a connection, and gives it back; or closes it.
 async fn settle<D: Driver>(
     pool: Pool<D>,
     mut link: Link<D::Connection>,
-    debt: Debt,
+    next: Next,
     _slot: Option<OwnedSemaphorePermit>,
 ) {
     let settled = timeout(pool.0.limits.answer, async {
         link.connection.ping().await?;
-        if debt == Debt::Rollback { D::run(&mut link.connection, "ROLLBACK").await } else { Ok(()) }
-    });
-    if let Ok(Ok(())) = settled.await {
+        match next {
+            Next::Others(Debt::Rollback) => D::run(&mut link.connection, "ROLLBACK").await,
+            Next::Others(Debt::Nothing | Debt::Rest) | Next::Closed => Ok(()),
+        }
+    })
+    .await;
+    if let (Ok(Ok(())), Next::Others(_)) = (settled, next) {
         pool.put(link);
     }
 }

@@ -5,7 +5,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use auth_core::{AccountSource, Change, Error, ErrorKind, GroupOracle, Id, Lookup, Member, NewUser, Result};
+use auth_core::{
+    AccountSource, Change, Error, ErrorKind, GroupOracle, Id, Lock, Lookup, Member, NewUser, Result,
+    StateChange,
+};
 use auth_store_sql::{SqlConfig, SqlStore, TlsMode};
 use auth_testkit::Proxy;
 use auth_testkit::servers::{Certs, DatabaseTls, stopwatch};
@@ -437,6 +440,26 @@ async fn of_many_that_replace_one_hash_one_does(on: On) {
     assert_eq!(account.hash(), Some(&new[winner]));
 }
 
+async fn changes_of_one_account_do_not_undo_each_other(on: On) {
+    let database = on.empty();
+    let stores = [connect(database.config()).await.unwrap(), connect(database.config()).await.unwrap()];
+    let [one, other] = [0, 1].map(|n: usize| stores[n].directory().unwrap());
+    let (context, who) = (ctx(), login("calvin"));
+    one.add_user(&context, &NewUser { login: who.clone(), hash: None, groups: Vec::new() }).await.unwrap();
+    for disabled in (0..20).map(|n| n % 2 == 0) {
+        let lock = if disabled { Lock::Locked } else { Lock::Open };
+        let (first, second) = (
+            StateChange { disabled: Some(disabled), ..StateChange::default() },
+            StateChange { lock: Some(lock), ..StateChange::default() },
+        );
+        let (first, second) =
+            tokio::join!(one.set_state(&context, &who, &first), other.set_state(&context, &who, &second));
+        assert_eq!((first.unwrap(), second.unwrap()), (Change::Done, Change::Done));
+        let state = one.user(&context, &who).await.unwrap().found().unwrap().state;
+        assert_eq!((state.disabled, state.lock), (disabled, lock));
+    }
+}
+
 async fn many_that_make_one_new_database_agree_on_it(on: On) {
     for _ in 0..3 {
         let database = on.empty();
@@ -668,6 +691,7 @@ tests! {
         sixteen_tasks_write_and_read_at_once,
         of_many_that_replace_one_hash_one_does,
         many_that_make_one_new_database_agree_on_it,
+        changes_of_one_account_do_not_undo_each_other,
         the_managed_tables_are_put_among_others_only_if_that_is_said,
     }
     SERVERS => {
