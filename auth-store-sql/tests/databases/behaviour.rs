@@ -33,6 +33,13 @@ async fn the_managed_schema(on: On) {
     run_all(database.config(), &Bench::new(&realm())).await;
 }
 
+async fn every_configuration_of_the_readme_is_one(_on: On) {
+    for n in 0..3 {
+        let config: SqlConfig = toml::from_str(&readme("toml", n)).unwrap();
+        assert!(config.query.account.is_some(), "{n}");
+    }
+}
+
 async fn the_managed_schema_in_memory(_on: On) {
     let store = connect(SqlConfig::new("sqlite::memory:")).await.unwrap();
     load(&*store.directory().unwrap()).await;
@@ -168,5 +175,5 @@ tests! {
         whole_number_ids_and_a_folding_login_column,
         text_ids_and_membership_without_lists,
     }
-    &[Engine::Sqlite] => { the_managed_schema_in_memory }
+    &[Engine::Sqlite] => { the_managed_schema_in_memory, every_configuration_of_the_readme_is_one }
 }
