@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use crate::notify::PushConfig;
+
 /// The settings of a [`SqlStore`](crate::SqlStore).
 ///
 /// `Debug` shows no password of the url.
@@ -37,6 +39,9 @@ pub struct SqlConfig {
     /// How the connection to a server is secured.
     #[serde(default)]
     pub tls: TlsConfig,
+    /// Whom or what a change is about, by table: for triggers that tell of changes. PostgreSQL only.
+    #[serde(default)]
+    pub push: Option<BTreeMap<String, PushConfig>>,
 }
 
 /// How the connection to a server is secured.
@@ -185,6 +190,7 @@ impl SqlConfig {
             busy_timeout_ms: busy_timeout_ms(),
             statement_timeout_ms: statement_timeout_ms(),
             tls: TlsConfig::default(),
+            push: None,
         }
     }
 
@@ -198,7 +204,8 @@ impl SqlConfig {
 
 impl fmt::Debug for SqlConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { url, managed, query, object, pool, busy_timeout_ms, statement_timeout_ms, tls } = self;
+        let Self { url, managed, query, object, pool, busy_timeout_ms, statement_timeout_ms, tls, push } =
+            self;
         f.debug_struct("SqlConfig")
             .field("url", &masked(url))
             .field("managed", managed)
@@ -208,6 +215,7 @@ impl fmt::Debug for SqlConfig {
             .field("busy_timeout_ms", busy_timeout_ms)
             .field("statement_timeout_ms", statement_timeout_ms)
             .field("tls", tls)
+            .field("push", push)
             .finish()
     }
 }

@@ -7,6 +7,7 @@ mod db;
 mod directory;
 mod error;
 mod managed;
+mod notify;
 mod offer;
 mod scan;
 mod schema;
@@ -16,4 +17,5 @@ mod store;
 mod value;
 
 pub use config::{ObjectConfig, ObjectId, ObjectIds, PoolConfig, QueryConfig, SqlConfig, TlsConfig, TlsMode};
+pub use notify::{PostgresBus, Push, PushConfig};
 pub use store::SqlStore;

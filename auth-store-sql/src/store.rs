@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use auth_core::{
-    Access, Account, AccountSource, Capabilities, Clock, Ctx, Directory, Error, ErrorKind, GroupOracle,
-    GroupSet, Id, Login, Lookup, Member, ObjectPerms, ObjectRef, Principal, Result, SourceInfo, StoredHash,
+    Access, Account, AccountSource, Capabilities, ChangeFeed, Clock, Ctx, Directory, Error, ErrorKind,
+    GroupOracle, GroupSet, Id, Login, Lookup, Member, ObjectPerms, ObjectRef, Principal, Result, SourceInfo,
+    StoredHash,
 };
 
 use crate::account::corrupt;
@@ -17,6 +18,7 @@ use crate::db::{Conn, Tables, Tx, check_limits};
 use crate::directory::ManagedDirectory;
 use crate::error::is_conflict;
 use crate::managed::Claim;
+use crate::notify::{PostgresFeed, Push};
 use crate::scan::Dialect;
 use crate::schema::{BoundId, Exists, Listing, MOST_LISTED, Many, OBJECTS, ObjectQueries, Objects, PARTS};
 use crate::state::{Opened, State};
@@ -43,6 +45,8 @@ pub struct SqlStore {
     pub(crate) dialect: Dialect,
     tables: Tables,
     clock: Arc<dyn Clock>,
+    push: Option<Arc<Push>>,
+    feed: Option<Arc<dyn ChangeFeed>>,
 }
 
 impl SqlStore {
@@ -71,7 +75,10 @@ impl SqlStore {
                 return Err(misconfigured("`managed = false` needs queries: there is nothing to ask"));
             }
         };
+        let push = Push::of(&config, tables == Tables::Managed)?.map(Arc::new);
+        let told = config.clone();
         let opened = Opened::new(config, tables, claim, Arc::clone(&clock)).await?;
+        let feed = followed(push.as_deref(), &told).await?;
         let State { db, schema, .. } = &*opened.peek();
         let dialect = db.dialect();
         let source = info.with_capabilities(Capabilities {
@@ -79,7 +86,19 @@ impl SqlStore {
             lists_groups: schema.groups.is_some(),
             replaces_hash: schema.replace_hash.is_some(),
         });
-        Ok(Self { source, opened, dialect, tables, clock })
+        Ok(Self { source, opened, dialect, tables, clock, push, feed })
+    }
+
+    /// Returns the triggers by which the database can tell of changes; nothing for one that can't.
+    #[must_use]
+    pub const fn push(&self) -> Option<&Arc<Push>> {
+        self.push.as_ref()
+    }
+
+    /// Returns what the database tells of changes; nothing if its triggers are not installed.
+    #[must_use]
+    pub fn feed(&self) -> Option<Arc<dyn ChangeFeed>> {
+        self.feed.clone()
     }
 
     /// Returns the writes of users, groups and rights; nothing if the tables are yours.
@@ -357,6 +376,24 @@ fn misconfigured(message: &'static str) -> Error {
 
 fn unsupported(message: &'static str) -> Error {
     Error::new(ErrorKind::Unsupported, message)
+}
+
+/// Follows the triggers that are installed. That they are not is told where configuration asks for them.
+async fn followed(push: Option<&Push>, config: &SqlConfig) -> Result<Option<Arc<dyn ChangeFeed>>> {
+    let Some(push) = push else { return Ok(None) };
+    match push.missing().await? {
+        None => Ok(Some(Arc::new(PostgresFeed::new(config)?))),
+        Some(table) => {
+            if config.push.is_some() {
+                tracing::warn!(
+                    table,
+                    "changes are not told of: a table has not the triggers that configuration asks for; run `gatepost sql \
+                     install-triggers`"
+                );
+            }
+            Ok(None)
+        }
+    }
 }
 
 #[async_trait]

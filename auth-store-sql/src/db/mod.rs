@@ -5,7 +5,7 @@
 
 mod mysql;
 mod pool;
-mod postgres;
+pub(crate) mod postgres;
 mod server;
 mod sqlite;
 
