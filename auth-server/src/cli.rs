@@ -44,6 +44,9 @@ pub(crate) enum Verb {
     Cache(CacheVerb),
     /// Show the sources: up or down, since when, the last error, how long the caches leave them alone.
     Sources,
+    /// Look after SQL sources.
+    #[command(subcommand)]
+    Sql(SqlVerb),
     /// Have the running server read its configuration anew: if that fails, the one before stays in force.
     Reload,
     /// Check or show the configuration.
@@ -98,6 +101,23 @@ pub(crate) enum CheckVerb {
         realm: InRealm,
         #[command(flatten)]
         explain: Explain,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SqlVerb {
+    /// Have a PostgreSQL database tell of changes in a source's tables, whoever makes them, so that caches forget at
+    /// once. Run it as the owner of the tables; a running server follows after `gatepost reload`.
+    InstallTriggers {
+        /// The source (else the only one that can tell).
+        #[arg(long)]
+        source: Option<String>,
+        /// Print the statements instead of running them.
+        #[arg(long)]
+        print: bool,
+        /// Take the triggers away.
+        #[arg(long)]
+        remove: bool,
     },
 }
 

@@ -14,6 +14,7 @@ mod ops;
 mod output;
 mod print;
 mod serve;
+mod sql;
 #[cfg(test)]
 mod tests;
 
@@ -150,6 +151,7 @@ async fn run(cli: &Cli) -> Result<Reply> {
             output::line(&snippet);
             Ok(nothing)
         }
+        Verb::Sql(verb) => sql::run(&beside_a_server(cli).await?.build().await?, verb, cli.json).await,
         Verb::Config(ConfigVerb::Show) => {
             let stack = beside_a_server(cli).await?.build().await?;
             if cli.json {
@@ -249,7 +251,7 @@ fn command(verb: &Verb) -> Result<Command> {
         Verb::Cache(CacheVerb::Flush(about)) => void(about, true),
         Verb::Sources => Command::Sources { probe: false },
         Verb::Reload => Command::Reload,
-        Verb::Serve | Verb::Hash(_) | Verb::Config(_) | Verb::Print(_) => {
+        Verb::Serve | Verb::Hash(_) | Verb::Config(_) | Verb::Print(_) | Verb::Sql(_) => {
             return Err(Error::new(ErrorKind::Internal, "this command needs no stack"));
         }
     })

@@ -22,6 +22,7 @@ mod source;
 mod stack;
 
 pub use audit::LogAudit;
+pub use auth_store_sql::Push;
 pub use builder::Builder;
 pub use clock::SystemClock;
 pub use config::{

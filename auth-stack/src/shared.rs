@@ -12,8 +12,9 @@ use auth_cache::{
 };
 use auth_core::{Bus, ByteTier, Clock, Ear, Error, ErrorKind, Fence, Listening, Outward, Reached, Result};
 use auth_store_redis::{RedisBus, RedisConfig, RedisTier};
+use auth_store_sql::{PostgresBus, SqlConfig};
 
-use crate::config::{CacheConfig, Config, Span};
+use crate::config::{CacheConfig, CacheTls, Config, Span};
 use crate::data;
 use crate::load::Loaded;
 use crate::origins::Origins;
@@ -170,8 +171,10 @@ pub(crate) fn plan(
     };
     if let Some(bus) = &plan.bus
         && !is_redis(bus)
+        && !is_postgres(bus)
     {
-        let message = format!("`{}` is no bus: say the url of a Redis, or none", shown_url(bus));
+        let message =
+            format!("`{}` is no bus: say the url of a Redis or a PostgreSQL, or none", shown_url(bus));
         return Err(origins.wrong(&["cache", "bus"], &message));
     }
     if !plan.local {
@@ -197,6 +200,10 @@ pub(crate) fn plan(
         ));
     }
     Ok((plan, factory))
+}
+
+fn is_postgres(url: &str) -> bool {
+    ["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme))
 }
 
 fn is_redis(url: &str) -> bool {
@@ -299,7 +306,7 @@ fn make(
     let (mut hearing, mut listening, mut bus, mut name) = (None, None, None, None);
     if let Some(url) = &plan.bus {
         let key = if cache.bus.is_some() { "bus" } else { "url" };
-        let made = Arc::new(RedisBus::new(&redis(url, cache)).map_err(|error| placed(error, key))?);
+        let made = bus_at(url, cache).map_err(|error| placed(error, key))?;
         let ear = Arc::new(Hearing::new(Arc::clone(fence), &keys, seal)?);
         name = Some(made.kind());
         if plan.local {
@@ -307,7 +314,7 @@ fn make(
             settings.hearing = Some(Arc::clone(&ear));
             hearing = Some(Arc::clone(&ear));
         }
-        bus = Some((made as Arc<dyn Bus>, ear));
+        bus = Some((made, ear));
     }
     settings.shared.clone_from(&shared);
     let lifetimes = Arc::clone(&settings.lifetimes);
@@ -318,6 +325,16 @@ fn make(
     let carrier = Arc::new(carrier);
     fence.carry_on(Arc::clone(&carrier) as Arc<dyn Outward>);
     Ok(Beyond { plan: plan.clone(), shared, hearing, carrier, bus: name, _listening: listening })
+}
+
+fn bus_at(url: &str, cache: &CacheConfig) -> Result<Arc<dyn Bus>> {
+    if !is_postgres(url) {
+        return Ok(Arc::new(RedisBus::new(&redis(url, cache))?));
+    }
+    let CacheTls { ca, cert, key } = &cache.tls;
+    let bytes = |text: &Option<String>| text.clone().map(String::into_bytes);
+    let bus = PostgresBus::new(&SqlConfig::new(url), &cache.prefix)?;
+    Ok(Arc::new(bus.with_tls(bytes(ca), bytes(cert).zip(bytes(key)))))
 }
 
 fn redis(url: &str, cache: &CacheConfig) -> RedisConfig {

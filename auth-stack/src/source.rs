@@ -12,7 +12,7 @@ use auth_core::{
 };
 use auth_store_file::{FileConfig, FileStore};
 use auth_store_ldap::{LdapConfig, LdapStore, Mode};
-use auth_store_sql::{SqlConfig, SqlStore};
+use auth_store_sql::{Push, SqlConfig, SqlStore};
 use serde::de::DeserializeOwned;
 
 use crate::origins::Origins;
@@ -106,6 +106,8 @@ pub struct Provides {
     pub look: Option<Arc<dyn Look>>,
     /// Tells when somebody has changed something in it.
     pub feed: Option<Arc<dyn ChangeFeed>>,
+    /// The triggers by which a database can be made to tell.
+    pub push: Option<Arc<Push>>,
 }
 
 impl fmt::Debug for Provides {
@@ -250,6 +252,8 @@ async fn open_sql(mut opening: Opening<'_>) -> Result<Provides> {
         provides.resolver = Some(Arc::clone(&store) as Arc<dyn Resolver>);
     }
     provides.directory = store.directory();
+    provides.feed = store.feed();
+    provides.push = store.push().map(Arc::clone);
     Ok(provides)
 }
 

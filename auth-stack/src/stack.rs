@@ -9,6 +9,7 @@ use std::time::Duration;
 use auth_cache::{Bound, Carrier, Fenced, Lifetimes, Report, Reports, Settings, Ttls};
 use auth_core::{Clock, Fence, Login, Owners as _, Password, Reached, Realm, Result, Subject};
 use auth_password::{Confirmed, Guard, GuardStats, Hashed, HashedStats, Hasher, HasherStats, Quality};
+use auth_store_sql::Push;
 use toml::{Table, Value};
 
 use crate::audit::LogAudit;
@@ -314,6 +315,12 @@ impl Stack {
     #[must_use]
     pub fn feed(&self, source: &str) -> Option<FeedReport> {
         self.feeds.followers.get(source).map(|follower| follower.report())
+    }
+
+    /// Returns the triggers by which a source's database can be made to tell of changes; nothing for one that can't.
+    #[must_use]
+    pub fn push(&self, source: &str) -> Option<&Arc<Push>> {
+        self.prober.source(source)?.provides.push.as_ref()
     }
 
     /// Reports whether a source is the very one that another stack has: open since then, and not opened anew.

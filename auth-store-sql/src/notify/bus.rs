@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use auth_core::{Bus, Ear, Error, ErrorKind, Listening, Result};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
+use sqlx::postgres::PgSslMode;
 
 use super::{Hears, Sender, listen};
 use crate::SqlConfig;
@@ -40,6 +41,21 @@ impl PostgresBus {
             return Err(Error::new(ErrorKind::Misconfigured, message));
         }
         Ok(Self { channel, sender: Arc::new(Sender::new(options(config)?)) })
+    }
+}
+
+impl PostgresBus {
+    /// Trusts an authority besides those of Mozilla's list, and shows a certificate with its key: PEM texts.
+    #[must_use]
+    pub fn with_tls(self, ca: Option<Vec<u8>>, own: Option<(Vec<u8>, Vec<u8>)>) -> Self {
+        let mut options = self.sender.options.clone();
+        if let Some(ca) = ca {
+            options = options.ssl_mode(PgSslMode::VerifyFull).ssl_root_cert_from_pem(ca);
+        }
+        if let Some((cert, key)) = own {
+            options = options.ssl_client_cert_from_pem(cert).ssl_client_key_from_pem(key);
+        }
+        Self { sender: Arc::new(Sender::new(options)), ..self }
     }
 }
 
