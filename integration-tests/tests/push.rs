@@ -98,7 +98,7 @@ member = {{ id = "uid" }}
     }
     let servers = [&first, &second];
     let path = "/auth/nginx?group=staff";
-    let by_psql = lags(100, &servers, path, |out| {
+    let by_psql = lags(40, &servers, path, |out| {
         postgres
             .sql("app", if out { "DELETE FROM member" } else { "INSERT INTO member VALUES (1, 'staff')" });
     });
@@ -129,7 +129,7 @@ fn a_change_made_through_one_server_is_seen_by_the_other_with_postgresql_as_the_
         || servers.iter().all(|server| server.logged().contains("hears of invalidations")),
         "both hear of each other",
     );
-    let by_us = lags(60, &servers, "/auth/nginx?group=staff", |out| {
+    let by_us = lags(24, &servers, "/auth/nginx?group=staff", |out| {
         one.must(&["group", if out { "remove" } else { "add" }, "calvin", "staff"], b"");
     });
     report("through us, PostgreSQL", &by_us);
@@ -149,7 +149,7 @@ fn a_file_that_is_saved_with_an_editor_is_seen_by_two_servers_within_a_second() 
     let (one, two) = (Gatepost::with_config(&config), Gatepost::with_config(&config));
     let (first, second) = (one.serve(), two.serve());
     // As most editors save: a new file beside it takes its place.
-    let by_editor = lags(60, &[&first, &second], "/auth/nginx?group=staff", |out| {
+    let by_editor = lags(24, &[&first, &second], "/auth/nginx?group=staff", |out| {
         let fresh = shared.write("groups.new", if out { "staff: moe\n" } else { "staff: calvin moe\n" });
         std::fs::rename(fresh, shared.path("groups")).unwrap();
     });
