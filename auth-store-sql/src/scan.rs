@@ -66,6 +66,8 @@ pub(crate) enum Fault {
     Unterminated(&'static str),
     Several,
     Foreign(char),
+    /// What MySQL and MariaDB run although it stands in a comment is not read here.
+    Executed,
 }
 
 impl fmt::Display for Fault {
@@ -75,6 +77,7 @@ impl fmt::Display for Fault {
             Self::Nul => f.write_str("has a NUL"),
             Self::Unterminated(what) => write!(f, "has {what} without an end"),
             Self::Several => f.write_str("has more than one statement"),
+            Self::Executed => f.write_str("has a comment that the database would run (/*!)"),
             Self::Foreign(sign) => {
                 write!(f, "has a parameter that begins with {sign}; parameters are written :name")
             }
@@ -152,9 +155,10 @@ fn next(dialect: Dialect, text: &str) -> Result<(Token<'_>, usize), Fault> {
         (MySql, '-', Some('-')) if !text.get(2..).is_none_or(begins_comment) => (Token::Plain, 1),
         (_, '-', Some('-')) | (MySql, '#', _) => (Token::Gap, until(text, 1, "\n").unwrap_or(text.len())),
         (Postgres, '/', Some('*')) => (Token::Gap, nested(text)?),
-        // What MySQL runs although it stands in a comment is part of no statement of ours.
-        (MySql, '/', Some('*')) if text.get(2..).is_some_and(|rest| rest.starts_with(['!', 'M'])) => {
-            return Err(Fault::Foreign('/'));
+        (MySql, '/', Some('*'))
+            if ["!", "M!"].iter().any(|sign| text.get(2..).is_some_and(|rest| rest.starts_with(sign))) =>
+        {
+            return Err(Fault::Executed);
         }
         (_, '/', Some('*')) => (Token::Gap, until(text, 2, "*/").ok_or(Fault::Unterminated("a comment"))?),
         (_, ':', Some(':')) => (Token::Plain, 2),
@@ -314,8 +318,9 @@ mod tests {
         mysql("SELECT 5-- :b", &[], "SELECT 5-- :b");
         mysql("SELECT @@time_zone, @a, :b", &["b"], "SELECT @@time_zone, @a, ?");
         refused_in(Dialect::MySql, "SELECT ?", Fault::Foreign('?'));
-        refused_in(Dialect::MySql, "SELECT 1 /*! , :a */", Fault::Foreign('/'));
-        refused_in(Dialect::MySql, "SELECT 1 /*M! , :a */", Fault::Foreign('/'));
+        refused_in(Dialect::MySql, "SELECT 1 /*! , :a */", Fault::Executed);
+        refused_in(Dialect::MySql, "SELECT 1 /*M! , :a */", Fault::Executed);
+        mysql("SELECT 1 /*Mine: :a */ + :b", &["b"], "SELECT 1 /*Mine: :a */ + ?");
         refused_in(Dialect::MySql, "SELECT 1; SELECT 2", Fault::Several);
     }
 

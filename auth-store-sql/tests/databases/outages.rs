@@ -353,6 +353,31 @@ async fn a_question_that_is_dropped_leaves_the_store_usable(on: On) {
     assert!(matches!(store.account(&ctx(), &login("calvin")).await.unwrap(), Lookup::Found(_)));
 }
 
+/// Half a question that was left on a connection must not be taken for the next one's answer.
+async fn a_question_that_is_dropped_answers_nobody_else(on: On) {
+    let (database, mut config) = yours(&on).await;
+    let people: Vec<String> = (10..30).map(|n| format!("({n}, 'user{n}', 'hash{n}')")).collect();
+    let groups: Vec<String> = (10..30).map(|n| format!("({n}, 'group{n}')")).collect();
+    let (people, groups) = (people.join(","), groups.join(","));
+    database.run(&format!("INSERT INTO account VALUES {people}; INSERT INTO grp VALUES {groups}")).await;
+    config.pool.max_connections = 2;
+    let store = connect(config).await.unwrap();
+    for round in 0..150_usize {
+        let (dropped, asked) = (10 + round % 20, 10 + (round * 7 + 3) % 20);
+        let (context, other) = (ctx(), login(&format!("user{dropped}")));
+        let who = principal_at("app", &format!("user{dropped}"), Id::from(i64::try_from(dropped).unwrap()));
+        // So long that some are dropped while they connect, some while they prepare, and some while they are answered.
+        let patience = Duration::from_micros(u64::try_from(round % 50 * 60).unwrap());
+        let both =
+            futures_util::future::join(store.account(&context, &other), store.groups_of(&context, &who));
+        let _dropped = tokio::time::timeout(patience, both).await;
+        let account = store.account(&ctx(), &login(&format!("user{asked}"))).await.unwrap().found().unwrap();
+        assert_eq!(account.hash(), Some(&hash(&format!("hash{asked}"))), "{round}");
+        let groups = store.groups_of(&ctx(), account.principal()).await.unwrap().found().unwrap();
+        assert!(groups.len() == 1 && groups.contains(&format!("group{asked}")), "{round}: {groups:?}");
+    }
+}
+
 async fn a_write_that_is_dropped_is_done_wholly_or_not_at_all(on: On) {
     let database = on.empty();
     let store = connect(database.config()).await.unwrap();
@@ -687,6 +712,7 @@ tests! {
     ALL => {
         a_full_pool_is_overloaded,
         a_question_that_is_dropped_leaves_the_store_usable,
+        a_question_that_is_dropped_answers_nobody_else,
         a_write_that_is_dropped_is_done_wholly_or_not_at_all,
         sixteen_tasks_write_and_read_at_once,
         of_many_that_replace_one_hash_one_does,
