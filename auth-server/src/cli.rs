@@ -52,6 +52,9 @@ pub(crate) enum Verb {
     /// Check or show the configuration.
     #[command(subcommand)]
     Config(ConfigVerb),
+    /// Look at directories.
+    #[command(subcommand)]
+    Ldap(LdapVerb),
     /// Print a snippet of configuration for the software in front.
     #[command(subcommand)]
     Print(PrintVerb),
@@ -314,4 +317,28 @@ pub(crate) enum ConfigVerb {
 pub(crate) enum PrintVerb {
     /// For nginx's auth_request.
     Nginx,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum LdapVerb {
+    /// Look at a directory server, and propose a source for it with the reasons; outside any configuration.
+    Probe(LdapProbe),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LdapProbe {
+    /// Where it is: ldaps://, ldap:// or ldapi://.
+    pub(crate) url: String,
+    /// As whom to look; the password comes from standard input.
+    #[arg(long, value_name = "DN")]
+    pub(crate) bind_dn: Option<String>,
+    /// Whom to trust (else whom the system trusts).
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+    /// Begin TLS on ldap:// before anything else.
+    #[arg(long)]
+    pub(crate) starttls: bool,
+    /// Let the password go to another machine in clear.
+    #[arg(long, conflicts_with_all = ["starttls", "ca"])]
+    pub(crate) in_clear: bool,
 }

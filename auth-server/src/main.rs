@@ -8,6 +8,7 @@ mod current;
 mod figures;
 mod hash;
 mod input;
+mod ldap;
 mod metrics;
 mod net;
 mod ops;
@@ -26,7 +27,9 @@ use auth_stack::{Builder, Stack};
 use clap::Parser as _;
 use tracing_subscriber::EnvFilter;
 
-use crate::cli::{CacheVerb, CheckVerb, Cli, ConfigVerb, GroupVerb, ImportVerb, ObjectVerb, UserVerb, Verb};
+use crate::cli::{
+    CacheVerb, CheckVerb, Cli, ConfigVerb, GroupVerb, ImportVerb, LdapVerb, ObjectVerb, UserVerb, Verb,
+};
 use crate::command::{Command, Credential, Reply, Secret};
 
 /// Wrong use, or a configuration that can't be: the exit status.
@@ -142,6 +145,14 @@ async fn run(cli: &Cli) -> Result<Reply> {
             }
             Ok(reply)
         }
+        Verb::Ldap(LdapVerb::Probe(args)) => {
+            let probe = ldap::probe(args).await?;
+            if cli.json {
+                return Ok(Reply::one(0, ldap::row(&probe)?));
+            }
+            output::line(&format!("# {}\n{}", probe.product, probe.config.trim_end()));
+            Ok(nothing)
+        }
         Verb::Print(what) => {
             let (_, config) = builder(cli).load()?;
             let snippet = print::snippet(*what, &config);
@@ -251,7 +262,7 @@ fn command(verb: &Verb) -> Result<Command> {
         Verb::Cache(CacheVerb::Flush(about)) => void(about, true),
         Verb::Sources => Command::Sources { probe: false },
         Verb::Reload => Command::Reload,
-        Verb::Serve | Verb::Hash(_) | Verb::Config(_) | Verb::Print(_) | Verb::Sql(_) => {
+        Verb::Serve | Verb::Hash(_) | Verb::Config(_) | Verb::Ldap(_) | Verb::Print(_) | Verb::Sql(_) => {
             return Err(Error::new(ErrorKind::Internal, "this command needs no stack"));
         }
     })

@@ -21,10 +21,26 @@ pub(crate) struct Facts {
     pub(crate) active_directory: bool,
     pub(crate) paged: bool,
     pub(crate) contexts: Vec<String>,
+    pub(crate) default_context: Option<String>,
     pub(crate) schema: Option<String>,
+    pub(crate) vendor: Option<String>,
+    pub(crate) version: Option<String>,
+    pub(crate) controls: Vec<String>,
+    pub(crate) extensions: Vec<String>,
+    pub(crate) classes: Vec<String>,
 }
 
-const ROOT: [&str; 4] = ["supportedControl", "supportedCapabilities", "namingContexts", "subschemaSubentry"];
+const ROOT: [&str; 9] = [
+    "supportedControl",
+    "supportedCapabilities",
+    "supportedExtension",
+    "namingContexts",
+    "defaultNamingContext",
+    "subschemaSubentry",
+    "vendorName",
+    "vendorVersion",
+    "objectClass",
+];
 
 impl Facts {
     /// Reads the entry in which a server describes itself.
@@ -36,7 +52,13 @@ impl Facts {
             active_directory: root.texts("supportedCapabilities").any(|oid| oid == ACTIVE_DIRECTORY),
             paged: controls.iter().any(|oid| oid == PAGED),
             contexts: all("namingContexts"),
+            default_context: first("defaultNamingContext"),
             schema: first("subschemaSubentry"),
+            vendor: first("vendorName"),
+            version: first("vendorVersion"),
+            extensions: all("supportedExtension"),
+            classes: all("objectClass"),
+            controls,
         }
     }
 }

@@ -140,6 +140,18 @@ pub(crate) fn key(dn: &str) -> String {
     parts.into_iter().map(part).collect::<Vec<_>>().join(",")
 }
 
+/// Returns what a name lies right under.
+pub(crate) fn parent(dn: &str) -> Option<&str> {
+    let (mut escaped, mut quoted) = (false, false);
+    let end = dn.bytes().position(|byte| {
+        let ends = !escaped && !quoted && matches!(byte, b',' | b';');
+        quoted ^= byte == b'"' && !escaped;
+        escaped = byte == b'\\' && !escaped;
+        ends
+    })?;
+    dn.get(end + 1..).map(str::trim_start).filter(|parent| !parent.is_empty())
+}
+
 /// Reports whether a name lies under another, or is it.
 pub(crate) fn is_under(dn: &str, base: &str) -> bool {
     let (dn, base) = (key(dn), key(base));
@@ -186,6 +198,13 @@ mod tests {
         assert_eq!(first_value("cn=a\\,b \\28c\\29,dc=x", "CN").as_deref(), Some("a,b (c)"));
         assert_eq!(first_value("ou=a,dc=x", "cn"), None);
         assert_eq!(first_value("cn=caf\\C3\\A9,dc=x", "cn").as_deref(), Some("caf\u{e9}"));
+    }
+
+    #[test]
+    fn a_name_lies_under_the_rest_of_it() {
+        assert_eq!(parent("uid=a\\,b, ou=people,dc=x"), Some("ou=people,dc=x"));
+        assert_eq!(parent("uid=\"a,b\",dc=x"), Some("dc=x"));
+        assert_eq!(parent("dc=x"), None);
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod fault;
 mod filter;
 mod groups;
 mod pool;
+mod probe;
 mod state;
 mod store;
 mod wire;
@@ -16,4 +17,5 @@ mod wire;
 pub use config::{
     Check, LdapConfig, Mode, PoolConfig, Preset, Referrals, Sasl, Strategy, TlsConfig, TlsMode, Urls,
 };
+pub use probe::{Probe, ProbeAccount, ProbeOptions, probe};
 pub use store::LdapStore;

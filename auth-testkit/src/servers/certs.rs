@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Certificates in a folder: those of a server, of one that names another host, of a client, and of somebody whose
+/// Certificates in a folder: those of a server, of one that names another host, of one whose time is over, of a client, and of somebody whose
 /// authority is not known.
 #[derive(Debug, Clone)]
 pub struct Certs {
@@ -35,6 +35,7 @@ impl Certs {
         let here = format!("subjectAltName=DNS:localhost,IP:127.0.0.1,IP:::1\n{both}");
         certs.leaf("server", "ca", "localhost", &here);
         certs.leaf("wrong-name", "ca", "wrong.example", &format!("subjectAltName=DNS:wrong.example\n{both}"));
+        certs.expired_leaf("expired", "localhost", &here);
         certs.leaf("client", "ca", "client", "extendedKeyUsage=clientAuth");
         certs.leaf("stranger", "unknown-ca", "stranger", "extendedKeyUsage=clientAuth");
         certs
@@ -62,6 +63,12 @@ impl Certs {
     #[must_use]
     pub fn wrong_name(&self) -> CertPair {
         self.pair("wrong-name")
+    }
+
+    /// Returns what a server on this machine shows whose time is over.
+    #[must_use]
+    pub fn expired(&self) -> CertPair {
+        self.pair("expired")
     }
 
     /// Returns what a client shows.
@@ -103,6 +110,34 @@ impl Certs {
         let mut command = self.openssl(&["x509", "-req", "-days", "30", "-CAcreateserial", "-in"]);
         command.arg(file("csr")).arg("-CA").arg(signer.certificate).arg("-CAkey").arg(signer.key);
         command.arg("-extfile").arg(file("ext")).arg("-out").arg(certificate);
+        run(command);
+    }
+
+    /// As [`leaf`](Self::leaf), and good for the first day of 2020 only.
+    fn expired_leaf(&self, name: &str, subject: &str, extensions: &str) {
+        let CertPair { certificate, key } = self.pair(name);
+        let file = |end: &str| self.folder.join(format!("{name}.{end}"));
+        let mut command = self.new_key(subject, &key);
+        command.arg("-out").arg(file("csr"));
+        run(command);
+        let write = |path: PathBuf, text: &str| std::fs::write(path, text).expect("a file");
+        write(file("ext"), &format!("basicConstraints=CA:FALSE\n{extensions}\n"));
+        write(file("index"), "");
+        write(
+            file("cnf"),
+            &format!(
+                "[ca]\ndefault_ca=it\n[it]\ndatabase={name}.index\nnew_certs_dir=.\nrand_serial=yes\n\
+                 default_md=sha256\npolicy=any\n[any]\ncommonName=supplied\n"
+            ),
+        );
+        let signer = self.pair("ca");
+        let mut command = self.openssl(&["ca", "-batch", "-notext", "-config"]);
+        command.arg(file("cnf")).arg("-extfile").arg(file("ext"));
+        command
+            .args(["-startdate", "20200101000000Z", "-enddate", "20200102000000Z", "-in"])
+            .arg(file("csr"));
+        command.arg("-cert").arg(signer.certificate).arg("-keyfile").arg(signer.key);
+        command.arg("-out").arg(certificate);
         run(command);
     }
 
