@@ -19,6 +19,7 @@ mod directory;
 mod injection;
 mod on;
 mod outages;
+mod refusals;
 mod rows;
 mod yours;
 
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         ("directory", directory::TESTS),
         ("injection", injection::TESTS),
         ("outages", outages::TESTS),
+        ("refusals", refusals::TESTS),
         ("rows", rows::TESTS),
         ("yours", yours::TESTS),
     ];
