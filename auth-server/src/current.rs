@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use auth_core::{ErrorKind, Realm, Result};
 use auth_http::FrontConfig;
@@ -11,6 +12,9 @@ use tokio::sync::Mutex;
 
 use crate::command::{Reply, told};
 use crate::serve::front;
+
+/// How long is waited for sources that tell of changes to be heard; whose can't be is heard later.
+const FEEDS: Duration = Duration::from_secs(2);
 
 /// A stack, and what the front needs to know of it.
 #[derive(Debug, Clone)]
@@ -104,6 +108,7 @@ impl Current {
             }
             return Err(fault.placed(format_args!("source.{}: ", report.name)));
         }
+        new.begin(FEEDS).await;
         let (listens, listened) = (new.config().server.listen, old.config().server.listen);
         if listens != listened {
             warnings.push(format!("server.listen is {listened} until the server is restarted"));

@@ -18,7 +18,7 @@ use auth_password::{Confirmed, Guard, Guarded, Hashed, Hasher, MemoConfig};
 
 use crate::audit::LogAudit;
 use crate::config::{LinkKind, NextName, RealmConfig, RoleName, SourceCommon};
-use crate::feeds::Feeds;
+use crate::feeds::{self, Feeds};
 use crate::heir::{Heir, Kept};
 use crate::load::Loaded;
 use crate::owners::KeptOwners;
@@ -43,6 +43,8 @@ pub(crate) struct Assembly<'a> {
     pub(crate) commons: BTreeMap<String, SourceCommon>,
     pub(crate) caches: Vec<Cache>,
     pub(crate) hashed: Vec<Memo>,
+    /// Whether this is to take the place of a stack that serves.
+    pub(crate) replaces: bool,
     pub(crate) heir: Option<Heir<'a>>,
     pub(crate) kept: Kept,
     pub(crate) loaded: &'a Loaded,
@@ -221,7 +223,12 @@ impl Assembly<'_> {
             let served = ids.iter().filter(|(_, realm)| uses(realm, source));
             served.map(|(id, _)| id.clone()).collect()
         };
-        Feeds::follow(&self.sources, &self.fence, serves)
+        let follows = |source: &str| {
+            let heir = self.heir.as_ref()?;
+            heir.source(source, self.sources.get(source)?.fingerprint)?;
+            heir.old().feeds.get(source).map(Arc::clone)
+        };
+        feeds::follow(&self.sources, &self.fence, serves, follows, self.replaces)
     }
 
     /// Where each realm's users are written: in its first source that can write.

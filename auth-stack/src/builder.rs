@@ -131,7 +131,7 @@ impl Builder {
 
     /// Takes the place of another stack: keeps its clock, and whatever of it the configuration has not changed. Open
     /// sources stay open, and caches whose source, realm and settings are the same keep what they know. What has
-    /// changed begins anew.
+    /// changed begins anew. Call [`begin`](Stack::begin) when it takes over.
     #[must_use]
     pub fn after(mut self, old: &Arc<Stack>) -> Self {
         self.clock = Arc::clone(old.clock());
@@ -300,10 +300,11 @@ impl Builder {
                 })
             }
         };
-        let guard = match heir.as_ref().filter(|heir| heir.same(&["guard"])) {
+        let guard = match heir.as_ref().filter(|heir| heir.same(&["guard", "cache", "secrets"])) {
             Some(heir) => heir.old().guard.clone(),
             None if config.guard.enabled => {
-                Some(Arc::new(Guard::new(config.guard.allows(), Arc::clone(&clock))?))
+                let guard = Guard::new(config.guard.allows(), Arc::clone(&clock))?;
+                Some(Arc::new(shared::together(guard, plan.as_ref(), &config, origins, &data)?))
             }
             None => None,
         };
@@ -321,6 +322,7 @@ impl Builder {
             fence,
             owners,
             audit,
+            replaces: self.old.is_some(),
             heir: heir.filter(|heir| heir.keeps_caches()),
             kept: Kept::new(),
             clock,

@@ -32,6 +32,8 @@ pub(crate) struct Follower {
     hears: AtomicBool,
     /// Whether it has ever heard.
     began: AtomicBool,
+    /// Whether nobody asks yet: the stack is still to take another's place.
+    unasked: AtomicBool,
     changes: AtomicU64,
     losses: AtomicU64,
 }
@@ -44,6 +46,10 @@ impl Follower {
             changes: self.changes.load(Ordering::Relaxed),
             losses: self.losses.load(Ordering::Relaxed),
         }
+    }
+
+    pub(crate) fn is_asked(&self) {
+        self.unasked.store(false, Ordering::SeqCst);
     }
 
     fn void(&self, realm: &RealmId, what: &Changed) {
@@ -86,10 +92,11 @@ impl ChangeEar for Follower {
     }
 
     fn back(&self) {
-        // First of all a process has nothing to void but what it has asked since it began; what others share, those
+        // Whoever takes another's place has asked nothing. First of all a process has nothing to void but what it has asked since it began; what others share, those
         // that have heard meanwhile have voided.
         let first = !self.began.swap(true, Ordering::SeqCst);
-        for realm in &self.realms {
+        let realms = if self.unasked.load(Ordering::SeqCst) { &[][..] } else { &self.realms };
+        for realm in realms {
             let subject = Subject::Realm(realm);
             if first { self.fence.invalidate_here(&subject) } else { self.fence.invalidate(&subject) }
         }
@@ -98,42 +105,53 @@ impl ChangeEar for Follower {
     }
 }
 
-/// Those who follow the sources of a stack, by source, for as long as it is there.
-#[derive(Debug, Default)]
-pub(crate) struct Feeds {
-    pub(crate) followers: BTreeMap<String, Arc<Follower>>,
-    listening: Vec<Listening>,
+/// A follower, which hears for as long as this is there.
+#[derive(Debug)]
+pub(crate) struct Following {
+    pub(crate) follower: Arc<Follower>,
+    _listening: Listening,
 }
 
-impl Feeds {
-    /// Begins to follow every source that tells of changes and that a realm uses.
-    ///
-    /// # Errors
-    /// [`Internal`](auth_core::ErrorKind::Internal) outside of a runtime.
-    pub(crate) fn follow(
-        sources: &BTreeMap<String, Source>,
-        fence: &Arc<Fence>,
-        serves: impl Fn(&str) -> Vec<RealmId>,
-    ) -> Result<Self> {
-        let mut feeds = Self::default();
-        for (name, source) in sources {
-            let (Some(feed), realms) = (&source.provides.feed, serves(name)) else { continue };
-            if realms.is_empty() {
-                continue;
-            }
-            let follower = Arc::new(Follower {
-                source: name.as_str().into(),
-                kind: feed.kind(),
-                realms,
-                fence: Arc::clone(fence),
-                hears: AtomicBool::new(false),
-                began: AtomicBool::new(false),
-                changes: AtomicU64::new(0),
-                losses: AtomicU64::new(0),
-            });
-            feeds.listening.push(feed.follow(Arc::clone(&follower) as Arc<dyn ChangeEar>)?);
-            feeds.followers.insert(name.clone(), follower);
+/// Those who follow the sources of a stack, by source.
+pub(crate) type Feeds = BTreeMap<String, Arc<Following>>;
+
+/// Begins to follow every source that tells of changes and that a realm uses. Who follows one already, for the same
+/// realms, goes on: nothing is missed in between.
+///
+/// # Errors
+/// [`Internal`](auth_core::ErrorKind::Internal) outside of a runtime.
+pub(crate) fn follow(
+    sources: &BTreeMap<String, Source>,
+    fence: &Arc<Fence>,
+    serves: impl Fn(&str) -> Vec<RealmId>,
+    follows: impl Fn(&str) -> Option<Arc<Following>>,
+    unasked: bool,
+) -> Result<Feeds> {
+    let mut feeds = Feeds::new();
+    for (name, source) in sources {
+        let (Some(feed), realms) = (&source.provides.feed, serves(name)) else { continue };
+        if realms.is_empty() {
+            continue;
         }
-        Ok(feeds)
+        let following = match follows(name).filter(|old| old.follower.realms == realms) {
+            Some(old) => old,
+            None => {
+                let follower = Arc::new(Follower {
+                    source: name.as_str().into(),
+                    kind: feed.kind(),
+                    realms,
+                    fence: Arc::clone(fence),
+                    hears: AtomicBool::new(false),
+                    began: AtomicBool::new(false),
+                    unasked: AtomicBool::new(unasked),
+                    changes: AtomicU64::new(0),
+                    losses: AtomicU64::new(0),
+                });
+                let listening = feed.follow(Arc::clone(&follower) as Arc<dyn ChangeEar>)?;
+                Arc::new(Following { follower, _listening: listening })
+            }
+        };
+        feeds.insert(name.clone(), following);
     }
+    Ok(feeds)
 }

@@ -11,7 +11,8 @@ use auth_cache::{
     MemcachedTier, NoTable, SealKind, Settings, SharedCache, TableFactory,
 };
 use auth_core::{Bus, ByteTier, Clock, Ear, Error, ErrorKind, Fence, Listening, Outward, Reached, Result};
-use auth_store_redis::{RedisBus, RedisConfig, RedisTier};
+use auth_password::Guard;
+use auth_store_redis::{RedisBus, RedisConfig, RedisCounters, RedisTier};
 use auth_store_sql::{PostgresBus, SqlConfig};
 
 use crate::config::{CacheConfig, CacheTls, Config, Span};
@@ -349,9 +350,52 @@ fn redis(url: &str, cache: &CacheConfig) -> RedisConfig {
     redis
 }
 
+/// Has a guard count together with those of other processes, where there is a Redis to count in.
+pub(crate) fn together(
+    guard: Guard,
+    plan: Option<&Plan>,
+    config: &Config,
+    origins: &Origins,
+    folder: &Path,
+) -> Result<Guard> {
+    let cached =
+        plan.and_then(|plan| plan.tier.as_ref()).filter(|(speaks, _)| matches!(speaks, Speaks::Redis));
+    let url = match (config.guard.url.as_deref(), cached) {
+        (Some("none"), _) | (None, None) => return Ok(guard),
+        (Some(url), _) if is_redis(url) => url,
+        (Some(url), _) => {
+            let message = format!("`{}` counts nothing: say the url of a Redis, or none", shown_url(url));
+            return Err(origins.wrong(&["guard", "url"], &message));
+        }
+        (None, Some((_, url))) => url,
+    };
+    let counters = RedisCounters::new(&redis(url, &config.cache));
+    let counters = counters.map_err(|error| origins.placed(error, &["guard", "url"]))?;
+    // What there is to warn of, who shares the cache has been told.
+    let secrets = secrets(config, origins, folder, &mut Vec::new())?;
+    let secret = secrets.first().map_or("", String::as_str);
+    Ok(guard.with_shared(Arc::new(counters), secret.as_bytes()))
+}
+
 /// The keys that are configured; else the one in the data folder, which is made if need be.
 fn keys(config: &Config, origins: &Origins, folder: &Path, warnings: &mut Vec<String>) -> Result<CacheKeys> {
-    let path = ["secrets", "cache_key"];
+    let secrets = secrets(config, origins, folder, warnings)?;
+    // Who has the same secret calls it the same.
+    let named = secrets.into_iter().map(|secret| {
+        let id = blake3::derive_key("gatepost 2026-11 the name of a cache key", secret.as_bytes());
+        let [a, b, c, d, ..] = id;
+        (format!("{:08x}", u32::from_be_bytes([a, b, c, d])), secret.into_bytes())
+    });
+    let keys = CacheKeys::new(&config.cache.prefix, named);
+    keys.map_err(|error| origins.placed(error, &["secrets", "cache_key"]))
+}
+
+fn secrets(
+    config: &Config,
+    origins: &Origins,
+    folder: &Path,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<String>> {
     let secrets = match &config.secrets.cache_key {
         Some(given) => given.all().to_vec(),
         None => {
@@ -368,13 +412,7 @@ fn keys(config: &Config, origins: &Origins, folder: &Path, warnings: &mut Vec<St
             format!("a key has {SHORTEST} characters at least; make one with `openssl rand -hex 32`");
         return Err(origins.wrong(&["secrets", "cache_key", &at.to_string()], &message));
     }
-    // Who has the same secret calls it the same.
-    let named = secrets.into_iter().map(|secret| {
-        let id = blake3::derive_key("gatepost 2026-11 the name of a cache key", secret.as_bytes());
-        let [a, b, c, d, ..] = id;
-        (format!("{:08x}", u32::from_be_bytes([a, b, c, d])), secret.into_bytes())
-    });
-    CacheKeys::new(&config.cache.prefix, named).map_err(|error| origins.placed(error, &path))
+    Ok(secrets)
 }
 
 /// The key in the data folder.

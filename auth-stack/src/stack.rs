@@ -314,13 +314,26 @@ impl Stack {
     /// Reports on a source that tells of changes in it; nothing for one that does not.
     #[must_use]
     pub fn feed(&self, source: &str) -> Option<FeedReport> {
-        self.feeds.followers.get(source).map(|follower| follower.report())
+        self.feeds.get(source).map(|following| following.follower.report())
     }
 
     /// Returns the triggers by which a source's database can be made to tell of changes; nothing for one that can't.
     #[must_use]
     pub fn push(&self, source: &str) -> Option<&Arc<Push>> {
         self.prober.source(source)?.provides.push.as_ref()
+    }
+
+    /// Waits until every source that tells of changes is heard, for so long at most. To be called, once, before a stack
+    /// that was built [`after`](Builder::after) another takes that one's place.
+    pub async fn begin(&self, limit: Duration) {
+        const PAUSE: Duration = Duration::from_millis(5);
+        let until = self.clock.now() + limit;
+        while self.feeds.values().any(|following| !following.follower.report().hears)
+            && self.clock.now() < until
+        {
+            self.clock.sleep_until(self.clock.now() + PAUSE).await;
+        }
+        self.feeds.values().for_each(|following| following.follower.is_asked());
     }
 
     /// Reports whether a source is the very one that another stack has: open since then, and not opened anew.

@@ -1,7 +1,8 @@
 //! Guessers of passwords before a server that knows from which network they come.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a panic is how a test says what is wrong")]
 
-use integration_tests::{Gatepost, basic, get};
+use auth_testkit::servers::{Redis, RedisOptions};
+use integration_tests::{Gatepost, Server, basic, get, skipped, until};
 
 /// calvin with the password hobbes.
 const CALVIN: &str = "calvin:$2b$04$4n/ZxhrDmpZd5GWUMjCuKuNMAAN72c3x1cUL7Jtto0J2Ti3NL5Qf6\n";
@@ -39,4 +40,52 @@ fn guesses_from_one_network_wait_and_everybody_else_does_not() {
     assert_eq!(gatepost.json(&["check", "password", "calvin"], b"hobbes", 0)["decision"], "accepted");
     let metrics = server.get("/metrics").body;
     assert!(metrics.contains("gatepost_guard_attempts_total{what=\"wrong\"} 13\n"), "{metrics}");
+}
+
+#[test]
+fn two_servers_with_one_redis_count_together_and_alone_when_it_is_gone() {
+    if skipped("redis") {
+        return;
+    }
+    let redis = Redis::start(&RedisOptions::default());
+    let shared =
+        "[secrets]\ncache_key = '0123456789abcdef0123456789abcdef'\n[guard]\nfree = 4\npatience = '0s'\n";
+    let config = format!("{CONFIG}{shared}url = '{}'\n", redis.url());
+    let servers = [(); 2].map(|()| {
+        let gatepost = Gatepost::with_config(&config);
+        gatepost.write("one.htpasswd", CALVIN);
+        let server = gatepost.serve();
+        (gatepost, server)
+    });
+    let ask = |server: &Server, from: &str, password: &str| {
+        let header = basic("calvin", password.as_bytes());
+        get(server.address(), "/auth/forward", &[("Authorization", &header), ("X-Forwarded-For", from)])
+            .status
+    };
+    let [(_, one), (_, other)] = &servers;
+    // Connections are made meanwhile: until they are there, each counts alone.
+    for (n, server) in [one, other].into_iter().enumerate() {
+        let keys = || redis.command(&["DBSIZE"]).int();
+        let before = keys();
+        until(
+            || {
+                assert_eq!(ask(server, &format!("192.0.2.{n}"), &format!("wrong {n}")), 401);
+                keys() > before
+            },
+            "the guard counts in Redis",
+        );
+    }
+    let guesser = "203.0.113.5";
+    for n in 0..5 {
+        let server = if n % 2 == 0 { one } else { other };
+        assert_eq!(ask(server, guesser, &format!("guess {n}")), 401, "{n}");
+    }
+    assert_eq!((ask(one, guesser, "hobbes"), ask(other, guesser, "hobbes")), (429, 429));
+    assert_eq!(ask(other, "198.51.100.7", "hobbes"), 200);
+    redis.kill();
+    for n in 0..5 {
+        assert_eq!(ask(one, "203.0.113.77", &format!("alone {n}")), 401, "{n}");
+    }
+    assert_eq!(ask(one, "203.0.113.77", "hobbes"), 429);
+    assert_eq!(ask(other, "203.0.113.77", "hobbes"), 200, "the other knows nothing of it");
 }
