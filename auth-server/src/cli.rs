@@ -186,6 +186,36 @@ pub(crate) enum ImportVerb {
     /// From an Apache password file.
     Htpasswd {
         file: PathBuf,
+        /// The htgroup file.
+        #[arg(long)]
+        groups: Option<PathBuf>,
+        #[command(flatten)]
+        realm: InRealm,
+    },
+    /// From a file like /etc/passwd. Who has no password is left out.
+    Passwd {
+        file: PathBuf,
+        /// The file like /etc/shadow, where the hashes are.
+        #[arg(long)]
+        shadow: Option<PathBuf>,
+        /// The file like /etc/group.
+        #[arg(long)]
+        groups: Option<PathBuf>,
+        #[command(flatten)]
+        realm: InRealm,
+    },
+    /// From a file like /etc/shadow. Who has no password is left out.
+    Shadow {
+        file: PathBuf,
+        /// The file like /etc/group.
+        #[arg(long)]
+        groups: Option<PathBuf>,
+        #[command(flatten)]
+        realm: InRealm,
+    },
+    /// From a TOML user file; its objects are left out.
+    Toml {
+        file: PathBuf,
         #[command(flatten)]
         realm: InRealm,
     },

@@ -60,7 +60,10 @@ pub(crate) enum Command {
     },
     UserImport {
         realm: Option<String>,
+        format: ImportFormat,
         file: Secret,
+        groups: Option<Secret>,
+        shadow: Option<Secret>,
     },
     GroupAdd {
         realm: Option<String>,
@@ -113,6 +116,15 @@ pub(crate) enum Command {
         probe: bool,
     },
     Reload,
+}
+
+/// What is in a file that is imported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum ImportFormat {
+    Htpasswd,
+    Passwd,
+    Shadow,
+    Toml,
 }
 
 impl Command {

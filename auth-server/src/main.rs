@@ -7,6 +7,7 @@ mod command;
 mod current;
 mod figures;
 mod hash;
+mod import;
 mod input;
 mod ldap;
 mod metrics;
@@ -27,9 +28,7 @@ use auth_stack::{Builder, Stack};
 use clap::Parser as _;
 use tracing_subscriber::EnvFilter;
 
-use crate::cli::{
-    CacheVerb, CheckVerb, Cli, ConfigVerb, GroupVerb, ImportVerb, LdapVerb, ObjectVerb, UserVerb, Verb,
-};
+use crate::cli::{CacheVerb, CheckVerb, Cli, ConfigVerb, GroupVerb, LdapVerb, ObjectVerb, UserVerb, Verb};
 use crate::command::{Command, Credential, Reply, Secret};
 
 /// Wrong use, or a configuration that can't be: the exit status.
@@ -299,9 +298,7 @@ fn user(verb: &UserVerb) -> Result<Command> {
         UserVerb::Delete { login, realm } => {
             Command::UserDelete { realm: realm.realm.clone(), login: login.clone() }
         }
-        UserVerb::Import(ImportVerb::Htpasswd { file, realm }) => {
-            Command::UserImport { realm: realm.realm.clone(), file: input::file(file)? }
-        }
+        UserVerb::Import(verb) => import::command(verb)?,
     })
 }
 

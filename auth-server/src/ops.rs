@@ -1,6 +1,5 @@
 //! Runs commands on a stack.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -16,6 +15,7 @@ use serde_json::{Map, Value, json};
 
 use crate::command::{Command, Credential, Reply, Secret, told};
 use crate::figures::{self, micros, millis};
+use crate::import;
 
 /// Runs a command. Each question and each write has its limit, so every command ends: most within seconds, an
 /// import after as many writes as it has users.
@@ -43,7 +43,9 @@ pub(crate) async fn run(stack: &Stack, command: Command) -> Reply {
         }
         Command::UserLock { realm, login, locked } => user_lock(stack, &name(realm), &login, locked).await,
         Command::UserDelete { realm, login } => user_delete(stack, &name(realm), &login).await,
-        Command::UserImport { realm, file } => user_import(stack, &name(realm), &file).await,
+        Command::UserImport { realm, format, file, groups, shadow } => {
+            import::run(stack, &name(realm), format, &file, groups.as_ref(), shadow.as_ref()).await
+        }
         Command::GroupAdd { realm, login, group } => {
             membership(stack, &name(realm), &login, &group, true).await
         }
@@ -114,7 +116,7 @@ fn realm<'a>(stack: &'a Stack, name: &str) -> Result<&'a Arc<Realm>> {
     })
 }
 
-fn directory<'a>(stack: &'a Stack, name: &str) -> Result<(&'a Arc<Realm>, &'a Arc<Fenced>)> {
+pub(crate) fn directory<'a>(stack: &'a Stack, name: &str) -> Result<(&'a Arc<Realm>, &'a Arc<Fenced>)> {
     let realm = realm(stack, name)?;
     let directory = stack.directory(name).ok_or_else(|| {
         // What is asked for can't be had in this configuration: wrong use, not an outage.
@@ -124,7 +126,7 @@ fn directory<'a>(stack: &'a Stack, name: &str) -> Result<(&'a Arc<Realm>, &'a Ar
 }
 
 /// The context of an administrator's command.
-fn context(stack: &Stack) -> Ctx {
+pub(crate) fn context(stack: &Stack) -> Ctx {
     Ctx::new().with_deadline(stack.clock().now() + Duration::from_secs(10))
 }
 
@@ -390,7 +392,11 @@ async fn user_add(
 
 /// Takes a ready hash if it can be read. One that could not log in as things are is taken with a warning:
 /// the configuration may change, the hash may not.
-fn ready_hash(stack: &Stack, hash: String, scheme: Option<&str>) -> Result<(StoredHash, Option<String>)> {
+pub(crate) fn ready_hash(
+    stack: &Stack,
+    hash: String,
+    scheme: Option<&str>,
+) -> Result<(StoredHash, Option<String>)> {
     let scheme =
         match scheme {
             None => None,
@@ -489,48 +495,6 @@ async fn user_delete(stack: &Stack, name: &str, login: &str) -> Result<Reply> {
     let login = Login::parse(realm.id(), login)?;
     let change = directory.delete_user(&context(stack), &login).await?;
     Ok(written(change, "unknown_user", json!({ "realm": name, "login": login.as_str() })))
-}
-
-async fn user_import(stack: &Stack, name: &str, file: &Secret) -> Result<Reply> {
-    let (realm, directory) = directory(stack, name)?;
-    let text = std::str::from_utf8(&file.0)
-        .map_err(|_| Error::new(ErrorKind::Invalid, "the password file is not UTF-8"))?;
-    // Every line is checked before the first is written.
-    let mut users = Vec::new();
-    let mut warnings = BTreeMap::new();
-    for (typed, hash) in auth_store_file::parse_htpasswd(text).map_err(invalid)? {
-        let about =
-            |error: Error| Error::new(ErrorKind::Invalid, error.message().to_owned()).with("login", &typed);
-        let login = Login::parse(realm.id(), &typed).map_err(about)?;
-        let (hash, warning) = ready_hash(stack, hash.as_str().to_owned(), hash.scheme()).map_err(about)?;
-        if let Some(warning) = warning {
-            let (users, _) = warnings.entry(warning).or_insert_with(|| (0_u64, login.as_str().to_owned()));
-            *users += 1;
-        }
-        users.push(NewUser { login, hash: Some(hash), groups: Vec::new() });
-    }
-    let (mut added, mut present) = (0_u64, Vec::new());
-    for user in &users {
-        let change = directory.add_user(&context(stack), user).await;
-        match change.map_err(|error| error.with("added before", added))? {
-            Change::Done => added += 1,
-            Change::Unchanged | Change::NotFound => present.push(user.login.as_str()),
-        }
-    }
-    // A warning often goes for most of a file.
-    let warnings = warnings.iter().map(|(warning, (users, first))| match users {
-        1 => format!("{warning} (user {first})"),
-        _ => format!("{warning} ({users} users, the first is {first})"),
-    });
-    let warnings: Vec<String> = warnings.collect();
-    let row = json!({ "realm": name, "added": added, "exists": present, "warnings": warnings });
-    Ok(Reply::one(u8::from(added == 0 && !present.is_empty()), row))
-}
-
-/// What was wrong with the input of a command is the caller's to mend.
-#[expect(clippy::needless_pass_by_value, reason = "the form that map_err takes")]
-fn invalid(error: Error) -> Error {
-    Error::new(ErrorKind::Invalid, error.to_string())
 }
 
 async fn membership(stack: &Stack, name: &str, login: &str, group: &str, join: bool) -> Result<Reply> {

@@ -9,7 +9,7 @@ use auth_core::{Error, ErrorKind};
 use auth_stack::Stack;
 use serde_json::{Value, json};
 
-use crate::command::{Command, Credential, Reply, Secret};
+use crate::command::{Command, Credential, ImportFormat, Reply, Secret};
 use crate::{ops, output, serve};
 
 const MANAGED: &str = "[password]\nargon2 = { memory_kib = 64, passes = 1 }\naccept_weak = [\"apr_md5_crypt\"]\n\
@@ -168,8 +168,8 @@ async fn wrong_use_is_told_from_a_no() {
             id: s("1"),
             mode: s(""),
         },
-        Command::UserImport { realm: Some(s("default")), file: secret("calvin\n") },
-        Command::UserImport { realm: Some(s("default")), file: Secret::new(vec![0xff]) },
+        import(secret("calvin\n")),
+        import(Secret::new(vec![0xff])),
         Command::CacheVoid {
             user: None,
             group: None,
@@ -269,13 +269,94 @@ async fn groups_and_rights_are_given_and_taken() {
     check(&stack, right(true), 1, json!({ "reason": "not_found" })).await;
 }
 
+/// Imports an htpasswd file.
+fn import(file: Secret) -> Command {
+    let format = ImportFormat::Htpasswd;
+    Command::UserImport { realm: Some(s("default")), format, file, groups: None, shadow: None }
+}
+
+#[tokio::test]
+async fn an_import_of_unix_files_brings_groups_and_states_and_leaves_services_out() {
+    let stack = stack(MANAGED).await;
+    let passwd = "root:x:0:0::/root:/bin/sh\ndaemon:*:1:1::/:/bin/false\ncalvin:x:1000:100\nsusie:x:1001:100\n\
+                  moe:x:1002:100\nandy:x:1003:100\nrosalyn:x:1004:100\n";
+    let shadow = format!(
+        "root:!:19000::::::\ncalvin:{HASH}:19000:0::7:::\nsusie:{HASH}:0:0::7:::\nmoe:!{HASH}:19000:0::7:::\n\
+         andy:{HASH}:19000:0::7::11323:\nrosalyn:{HASH}:20000:0:99999:7:::\n"
+    );
+    let groups = "staff:x:100:\nadmin:x:7:calvin,nobody\n";
+    let from = |format, file: &str, groups: Option<&str>, shadow: Option<&str>| Command::UserImport {
+        realm: Some(s("default")),
+        format,
+        file: secret(file),
+        groups: groups.map(secret),
+        shadow: shadow.map(secret),
+    };
+    let import = || from(ImportFormat::Passwd, passwd, Some(groups), Some(&shadow));
+    let row = check(&stack, import(), 0, json!({ "added": 5, "exists": [] })).await;
+    let warnings: Vec<_> =
+        row["warnings"].as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect();
+    assert!(
+        warnings.contains(&"who has no password is left out (2 users, the first is root)"),
+        "{warnings:?}"
+    );
+    assert!(warnings.contains(&"when a password ends is not imported (user rosalyn)"), "{warnings:?}");
+    check(&stack, check_password("calvin", "hobbes"), 0, json!({})).await;
+    for (login, reason) in [("susie", "must_change"), ("moe", "locked"), ("andy", "account_expired")] {
+        check(&stack, check_password(login, "hobbes"), 1, json!({ "reason": reason })).await;
+    }
+    check(&stack, check_password("root", "hobbes"), 1, json!({ "reason": "unknown_user" })).await;
+    let group = |login: &str, group: &str| Command::CheckGroup {
+        realm: Some(s("default")),
+        login: s(login),
+        group: s(group),
+        explain: false,
+    };
+    for (login, name, exit) in
+        [("calvin", "admin", 0), ("calvin", "staff", 0), ("susie", "staff", 0), ("susie", "admin", 1)]
+    {
+        check(&stack, group(login, name), exit, json!({})).await;
+    }
+    check(
+        &stack,
+        import(),
+        1,
+        json!({ "added": 0, "exists": ["calvin", "susie", "moe", "andy", "rosalyn"] }),
+    )
+    .await;
+    // A shadow file alone, and a TOML file, in which nobody needs a password.
+    let alone = from(ImportFormat::Shadow, &format!("hobbes:{HASH}\nmail:*\n"), None, None);
+    check(&stack, alone, 0, json!({ "added": 1 })).await;
+    let toml = format!("[user.mom]\ngroups = [\"club\"]\n[user.dad]\nhash = \"{HASH}\"\ndisabled = true\n");
+    check(&stack, from(ImportFormat::Toml, &toml, None, None), 0, json!({ "added": 2, "warnings": [] }))
+        .await;
+    check(&stack, check_password("dad", "hobbes"), 1, json!({ "reason": "disabled" })).await;
+    check(&stack, group("mom", "club"), 0, json!({})).await;
+    // Nothing of a file in which something is wrong.
+    for (format, file, shadow) in [
+        (ImportFormat::Shadow, format!("wormwood:{HASH}\nWORMWOOD:{HASH}\n"), None),
+        (ImportFormat::Shadow, format!("wormwood:{HASH}:soon\n"), None),
+        (ImportFormat::Shadow, format!("wormwood:{HASH}\n"), Some("")),
+        (ImportFormat::Passwd, format!("wormwood:{HASH}\n"), None),
+        (
+            ImportFormat::Toml,
+            format!("[user.wormwood]\nhash = \"{HASH}\"\nnot_before = 2030-01-01T00:00:00Z\n"),
+            None,
+        ),
+        (ImportFormat::Toml, format!("[user.wormwood]\nhash = \"{HASH}\"\nnickname = 1\n"), None),
+    ] {
+        check(&stack, from(format, &file, None, shadow), 2, json!({ "error": "invalid" })).await;
+        check(&stack, check_password("wormwood", "hobbes"), 1, json!({ "reason": "unknown_user" })).await;
+    }
+}
+
 #[tokio::test]
 async fn an_import_adds_who_is_not_there_and_warns_of_hashes_that_are_not_accepted() {
     let stack = stack(MANAGED).await;
     let file = format!(
         "calvin:{HASH}\nsusie:$apr1$TqI9WECO$LHZB2DqRlk9nObiB6vJG9.\nmoe:{{SHA}}fEqNCco3Yq9h5ZUglD3CZJT4lBs=\n"
     );
-    let import = |text: &str| Command::UserImport { realm: Some(s("default")), file: secret(text) };
+    let import = |text: &str| import(secret(text));
     let row = check(&stack, import(&file), 0, json!({ "added": 3, "exists": [] })).await;
     let warnings = row["warnings"].as_array().unwrap();
     assert!(warnings.len() == 1 && warnings[0].as_str().unwrap().ends_with(" (user moe)"), "{row}");
@@ -493,7 +574,7 @@ fn commands_cross_the_socket_whole_and_show_no_secret() {
         add("calvin", &["a"], Credential::Password(secret("canary"))),
         add("calvin", &[], ready(hash, Some("bcrypt"))),
         Command::UserPasswd { realm: Some(s("r")), login: s("l"), password: secret("canary\0\u{ff}") },
-        Command::UserImport { realm: Some(s("r")), file: secret("calvin:canary") },
+        import(secret("calvin:canary")),
         Command::CacheStats,
     ] {
         let shown = format!("{command:?}");
@@ -514,7 +595,7 @@ fn commands_cross_the_socket_whole_and_show_no_secret() {
 fn only_questions_may_be_asked_beside_a_running_server() {
     assert!(!check_password("a", "b").changes() && !Command::Sources { probe: true }.changes());
     assert!(add("a", &[], ready(HASH, None)).changes());
-    assert!(Command::UserImport { realm: Some(s("r")), file: secret("") }.changes());
+    assert!(import(secret("")).changes());
     assert!(Command::CacheStats.needs_server() && !Command::Sources { probe: true }.needs_server());
 }
 

@@ -5,6 +5,7 @@ mod config;
 mod contents;
 mod disk;
 mod htfiles;
+mod read;
 mod store;
 mod unix;
 mod users_toml;
@@ -12,4 +13,5 @@ mod watch;
 
 pub use config::{FileConfig, Format};
 pub use htfiles::parse_htpasswd;
+pub use read::{FileTexts, FileUser, read_users};
 pub use store::FileStore;
