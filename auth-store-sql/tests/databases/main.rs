@@ -32,6 +32,8 @@ use on::{On, Servers, Test};
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let servers = Arc::new(Servers::default());
+    // Asked once: it is said each time.
+    let skipped: Vec<_> = on::ALL.iter().filter(|engine| engine.skipped()).collect();
     let mut trials = Vec::new();
     let modules = [
         ("behaviour", behaviour::TESTS),
@@ -44,7 +46,7 @@ fn main() -> ExitCode {
     ];
     for (module, tests) in modules {
         for (name, engines, test) in tests {
-            for engine in engines.iter().filter(|engine| !engine.skipped()) {
+            for engine in engines.iter().filter(|engine| !skipped.contains(engine)) {
                 let on = On::new(*engine, Arc::clone(&servers));
                 let name = format!("{module}::{name}::{}", engine.name());
                 trials.push(Trial::test(name, move || {
