@@ -8,6 +8,7 @@ use auth_core::{
     PasswordSource, Principal, Reject, Result, SourceInfo, StoredHash, Verdict,
 };
 use ldap3::Scope;
+use tokio::time::Instant;
 
 use crate::check::{self, Facts};
 use crate::config::{Check, IdKind, Identity, LdapConfig, Mode, Referrals, Settings};
@@ -30,8 +31,8 @@ pub struct LdapStore {
     service: Service,
     binds: Binds,
     facts: OnceLock<Facts>,
-    /// Held by the one question that compares the configuration with the server.
-    checking: tokio::sync::Mutex<()>,
+    /// Held by the one question that compares the configuration with the server: when that failed last, and why.
+    checking: tokio::sync::Mutex<Option<(Instant, Error)>>,
 }
 
 /// A person's entry and what it says.
@@ -90,11 +91,17 @@ impl LdapStore {
         if let Some(facts) = self.facts.get() {
             return Ok(facts);
         }
-        let _checking = self.checking.lock().await;
+        let began = Instant::now();
+        let mut failed = self.checking.lock().await;
         if let Some(facts) = self.facts.get() {
             return Ok(facts);
         }
-        let facts = check::check(&self.settings, &self.service).await?;
+        // Those who have waited for an attempt that failed share its failure.
+        if let Some((_, error)) = failed.as_ref().filter(|(when, _)| *when >= began) {
+            return Err(error.clone());
+        }
+        let facts = check::check(&self.settings, &self.service).await;
+        let facts = facts.inspect_err(|error| *failed = Some((Instant::now(), error.clone())))?;
         Ok(self.facts.get_or_init(|| facts))
     }
 

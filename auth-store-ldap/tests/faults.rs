@@ -262,6 +262,13 @@ async fn a_server_that_is_down_at_the_start_is_looked_at_later_if_that_is_said()
         opened(&settings(&slapd.url(), &format!("check = 'later'\nlogin_attr = 'uidd'\n{SHORT}"))).await;
     fails(&store, &[ErrorKind::Unavailable]).await;
     slapd.restart();
+    // However many ask at first, all wait for one look, and not one after the other for one of their own.
+    slapd.stop_signal();
+    let all = futures_util::future::join_all(
+        (0..10).map(async |_| fails(&store, &[ErrorKind::Timeout, ErrorKind::Unavailable]).await),
+    );
+    all.await;
+    slapd.cont_signal();
     recovers(&store).await;
     fails(&typo, &[ErrorKind::Misconfigured]).await;
 }
