@@ -248,6 +248,32 @@ async fn recovers_soon(store: &LdapStore) {
     while ask(store, "hobbes").await.is_err() {}
 }
 
+/// Nothing but passwords is tried there, so no search finds out that a server hangs.
+#[tokio::test]
+async fn passwords_alone_are_given_up_in_time_and_tried_on_the_other_server() {
+    if skipped("slapd") {
+        return;
+    }
+    let (first, second) = (directory(), directory());
+    let text = format!(
+        "url = ['{}', '{}']\nbase = 'ou=people,{2}'\nmode = 'bind-template'\n\
+         user_dn = 'uid={{login}},ou=people,{2}'\n{SHORT}",
+        first.url(),
+        second.url(),
+        Slapd::BASE
+    );
+    let store = opened(&text).await;
+    fine(&store).await;
+    first.stop_signal();
+    fails(&store, &[ErrorKind::Timeout]).await;
+    fine(&store).await;
+    assert!(second.log().contains("uid=calvin"), "{}", second.log());
+    second.stop_signal();
+    fails(&store, &[ErrorKind::Timeout]).await;
+    first.cont_signal();
+    recovers(&store).await;
+}
+
 #[tokio::test]
 async fn a_server_that_is_down_at_the_start_is_looked_at_later_if_that_is_said() {
     if skipped("slapd") {
