@@ -165,7 +165,7 @@ impl RedisStore {
     pub async fn look(&self) -> Result<()> {
         let looked = async {
             self.inspect().await?;
-            self.ask(Pipeline::new()).await.map(drop)
+            self.ask(self.about(0)).await.map(drop)
         };
         looked.await.map_err(|error| self.at(error))
     }
@@ -181,24 +181,31 @@ impl RedisStore {
         self.servers.call(&link, request, until).await
     }
 
-    /// Asks the store: if another one is there by now, or none, that is no answer.
-    async fn ask(&self, questions: Pipeline) -> Result<Vec<Value>> {
-        let mut request = Pipeline::with_capacity(questions.len() + 1);
+    /// Begins a request about the store, with so many questions to follow: first of all, which store it is.
+    fn about(&self, questions: usize) -> Pipeline {
+        let mut request = Pipeline::with_capacity(questions + 1);
         request.cmd("GET").arg(self.keys.store());
-        for question in questions.cmd_iter() {
-            request.add_command(question.clone());
-        }
-        let (mut values, life) = self.send(&request).await?;
-        if values.is_empty() {
-            return Err(fault::unreadable());
-        }
-        match fault::checked(values.remove(0))? {
+        request
+    }
+
+    /// Asks the store: if another one is there by now, or none, that is no answer.
+    async fn ask(&self, request: Pipeline) -> Result<std::vec::IntoIter<Value>> {
+        let (values, life) = self.send(&request).await?;
+        let mut values = values.into_iter();
+        match fault::checked(values.next().ok_or_else(fault::unreadable)?)? {
             Value::BulkString(mark) if mark == self.mark => {}
             Value::BulkString(_) | Value::Nil => return Err(lost()),
             _ => return Err(fault::unreadable()),
         }
         self.check(life).await?;
         Ok(values)
+    }
+
+    /// Asks the store one question.
+    async fn ask_one(&self, question: Cmd) -> Result<Value> {
+        let mut request = self.about(1);
+        request.add_command(question);
+        self.ask(request).await?.next().ok_or_else(fault::unreadable)
     }
 
     /// Looks at a server whose answer is the first of its life.
@@ -367,8 +374,8 @@ impl RedisStore {
     }
 
     async fn find_account(&self, login: &Login) -> Result<Lookup<Account>> {
-        let reply = self.ask(one(self.account_question(login.as_str()))).await?.pop();
-        read::account(&self.source, login, reply.ok_or_else(fault::unreadable)?)
+        let reply = self.ask_one(self.account_question(login.as_str())).await?;
+        read::account(&self.source, login, reply)
     }
 
     fn account_question(&self, login: &str) -> Cmd {
@@ -378,7 +385,7 @@ impl RedisStore {
     async fn find_groups(&self, who: &Principal) -> Result<Lookup<GroupSet>> {
         let Some(id) = self.issued(who) else { return Ok(Lookup::NotFound) };
         let question = redis::cmd("SMEMBERS").arg(self.keys.groups_of(id)).take();
-        let reply = self.ask(one(question)).await?.pop().ok_or_else(fault::unreadable)?;
+        let reply = self.ask_one(question).await?;
         if matches!(&reply, Value::Set(items) | Value::Array(items) if items.is_empty()) {
             return Ok(Lookup::NotFound);
         }
@@ -408,14 +415,14 @@ impl RedisStore {
         mode: Option<&str>,
     ) -> Result<Vec<Result<Access>>> {
         let id = self.issued(who);
-        let mut questions = Pipeline::with_capacity(objects.len() * 2);
+        let mut questions = self.about(objects.len() * 2);
         for object in objects {
             let mut about = redis::cmd("HMGET");
             about.arg(self.keys.object(&object_name(object))).arg("").arg(id.unwrap_or_default());
             questions.add_command(about);
             questions.cmd("ZSCORE").arg(self.keys.domains()).arg(object.domain());
         }
-        let mut replies = self.ask(questions).await?.into_iter();
+        let mut replies = self.ask(questions).await?;
         let answers = objects.iter().map(|object| {
             let (Some(about), Some(domain)) = (replies.next(), replies.next()) else {
                 return Err(fault::unreadable());
@@ -456,12 +463,6 @@ fn access(there: Value, modes: Value, mode: Option<&str>) -> Result<Access> {
         }
         _ => Err(fault::unreadable()),
     }
-}
-
-fn one(question: Cmd) -> Pipeline {
-    let mut request = Pipeline::with_capacity(1);
-    request.add_command(question);
-    request
 }
 
 /// Reads whether snapshots are made; nothing if the server does not say.

@@ -7,10 +7,9 @@ use auth_core::{
     Account, Change, Ctx, Directory, Error, ErrorKind, Lock, Login, Lookup, NewUser, ObjectRef, RealmId,
     Result, SourceInfo, StateChange, StoredHash, UserEntry, check_name,
 };
-use redis::Pipeline;
 
 use super::keys::object_name;
-use super::{MAX_FIELD, RedisStore, fresh, one, read, scripts, undeclared};
+use super::{MAX_FIELD, RedisStore, fresh, read, scripts, undeclared};
 use crate::fault;
 
 /// How many names are read at once for a list.
@@ -50,7 +49,7 @@ impl RedisStore {
         let from = after.map_or_else(|| "-".to_owned(), |after| format!("({after}"));
         let question =
             redis::cmd("ZRANGEBYLEX").arg(list).arg(from).arg("+").arg("LIMIT").arg(0).arg(limit).take();
-        read::names(self.ask(one(question)).await?.pop().ok_or_else(fault::unreadable)?)
+        read::names(self.ask_one(question).await?)
     }
 
     async fn names(&self, list: &str) -> Result<Vec<String>> {
@@ -82,7 +81,7 @@ impl RedisStore {
                 .iter()
                 .filter_map(|name| Login::parse(realm, name).ok().filter(|login| login.as_str() == name))
                 .collect();
-            let mut questions = Pipeline::with_capacity(logins.len());
+            let mut questions = self.about(logins.len());
             for login in &logins {
                 questions.add_command(self.account_question(login.as_str()));
             }
