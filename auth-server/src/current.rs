@@ -13,6 +13,9 @@ use tokio::sync::Mutex;
 use crate::command::{Reply, told};
 use crate::serve::front;
 
+/// The pauses between attempts to reach a source that the server has started without: doubled from the first to the last.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
+
 /// How long is waited for sources that tell of changes to be heard; whose can't be is heard later.
 const FEEDS: Duration = Duration::from_secs(2);
 
@@ -73,12 +76,13 @@ impl Current {
     /// it in the place of the one that serves. What fails on the way changes nothing.
     pub(crate) async fn reload(&self) -> Reply {
         let _alone = self.reloading.lock().await;
-        match self.replace().await {
-            Ok(row) => {
+        match self.replace(false).await {
+            Ok(Some(row)) => {
                 self.reloads.fetch_add(1, Ordering::Relaxed);
                 tracing::info!("the configuration was read again, and is in force");
                 Reply::one(0, row)
             }
+            Ok(None) => Reply { exit: 0, rows: Vec::new() },
             Err(error) => {
                 self.failures.fetch_add(1, Ordering::Relaxed);
                 tracing::error!(
@@ -94,15 +98,40 @@ impl Current {
         }
     }
 
-    async fn replace(&self) -> Result<Value> {
+    /// Tries again and again to reach the sources that the server has started without.
+    pub(crate) async fn complete(&self) {
+        let mut pause = PAUSES.0;
+        while self.stack().down().next().is_some() {
+            self.stack().clock().sleep_until(self.stack().clock().now() + pause).await;
+            pause = (pause * 2).min(PAUSES.1);
+            let _alone = self.reloading.lock().await;
+            match self.replace(true).await {
+                Ok(Some(row)) => {
+                    pause = PAUSES.0;
+                    let opened = row.get("opened").map(ToString::to_string).unwrap_or_default();
+                    tracing::info!(opened, "a source is there that the server had started without");
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::warn!(error = told(&error), "can't complete what the server has started with")
+                }
+            }
+        }
+    }
+
+    /// Returns what was done; nothing if only what is reached for the first time was to be put in place, and nothing is.
+    async fn replace(&self, to_complete: bool) -> Result<Option<Value>> {
         let old = self.stack();
         let new = Arc::new((self.make)().after(&old).build_for_server().await?);
+        if to_complete && new.down().count() >= old.down().count() {
+            return Ok(None);
+        }
         let front = Arc::new(front(&new)?);
         let mut warnings = new.warnings().to_vec();
         for report in new.probe().await {
             let Some(fault) = report.fault.filter(|_| report.used) else { continue };
-            // One that was there before and is down is no reason to keep what else was to be changed.
-            if new.keeps(&old, &report.name) {
+            // One that was down before is no reason to keep what else was to be changed.
+            if new.keeps(&old, &report.name) || new.down().any(|down| down == report.name) {
                 warnings.push(format!("the source `{}` is down, as it was before", report.name));
                 continue;
             }
@@ -128,7 +157,7 @@ impl Current {
         if let (Some(row), false) = (row.as_object_mut(), warnings.is_empty()) {
             row.insert("warnings".into(), warnings.into());
         }
-        Ok(row)
+        Ok(Some(row))
     }
 }
 

@@ -50,6 +50,10 @@ pub(crate) async fn serve(stack: Stack, make: impl Fn() -> Builder + Send + Sync
     let (stop, stopped) = watch::channel(false);
     let http = tokio::spawn(net::tcp(listener, router, stopped.clone()));
     let socket = tokio::spawn(net::unix(unix_listener, admin::router(Arc::clone(&current)), stopped));
+    let completing = tokio::spawn({
+        let current = Arc::clone(&current);
+        async move { current.complete().await }
+    });
     output::line(&format!("gatepost serves http://{address}"));
     if let Some(password) = credentials {
         greet(&address.to_string(), &password);
@@ -65,6 +69,7 @@ pub(crate) async fn serve(stack: Stack, make: impl Fn() -> Builder + Send + Sync
         }
     }
     tracing::info!("stopping");
+    completing.abort();
     let _ = stop.send(true);
     let _ = tokio::join!(http, socket);
     // What was voided last may be on its way to the others; nobody tries it again afterwards.

@@ -1,6 +1,6 @@
 //! From a configuration to a [`Stack`]. The order of wrappers is in `assembly.rs`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,6 +16,7 @@ use crate::assembly::Assembly;
 use crate::clock::SystemClock;
 use crate::config::{Config, SourceCommon};
 use crate::data;
+use crate::down::Down;
 use crate::heir::{Heir, Kept};
 use crate::load::Loaded;
 use crate::owners::KeptOwners;
@@ -46,6 +47,8 @@ pub struct Builder {
     caches: BTreeMap<String, TableFactory>,
     quality: Option<QualityHook>,
     makes_store: bool,
+    /// Whether it does without sources that can't be reached, as long as there is one that can.
+    goes_without: bool,
     old: Option<Arc<Stack>>,
     // The first name that was registered and can't be.
     taken: Option<String>,
@@ -72,6 +75,7 @@ impl Builder {
             caches: BTreeMap::new(),
             quality: None,
             makes_store: true,
+            goes_without: false,
             old: None,
             taken: None,
             unreadable: Vec::new(),
@@ -218,11 +222,14 @@ impl Builder {
         data::folder(self.data.as_deref().or(config.data.as_deref()), &self.environment)
     }
 
-    /// Composes the stack for a server, whose admin socket needs the data folder: makes it.
+    /// Composes the stack for a server, whose admin socket needs the data folder: makes it. A source that can't be
+    /// reached now does not keep it from starting, if another one can be: every question to it is answered with that
+    /// error, until the stack is [built anew](Self::after). See [`Stack::down`].
     ///
     /// # Errors
     /// As [`build`](Self::build).
-    pub async fn build_for_server(self) -> Result<Stack> {
+    pub async fn build_for_server(mut self) -> Result<Stack> {
+        self.goes_without = true;
         let (loaded, config) = self.load()?;
         data::prepare(&self.folder(&config)?)?;
         self.compose(loaded, config).await
@@ -332,8 +339,16 @@ impl Builder {
             hashed: Vec::new(),
             loaded: &loaded,
         };
+        let (mut down, mut first) = (BTreeSet::new(), None);
         for (name, table) in &config.source {
-            self.open(&mut assembly, name, table, &data).await?;
+            if let Some(error) = self.open(&mut assembly, name, table, &data).await? {
+                tracing::error!(source = name, %error, "started without this source: it is tried again");
+                down.insert(name.clone());
+                first.get_or_insert(error);
+            }
+        }
+        if let Some(error) = first.filter(|_| down.len() == config.source.len()) {
+            return Err(error);
         }
         if config.realm.is_empty() {
             config.realm.insert(DEFAULT_REALM.to_owned(), assembly.default_realm()?);
@@ -399,6 +414,7 @@ impl Builder {
             warnings,
             settings,
             kept,
+            down,
             loaded,
             data,
             embedded,
@@ -458,7 +474,14 @@ impl Builder {
         Ok(Some((settings, plan)))
     }
 
-    async fn open(&self, assembly: &mut Assembly<'_>, name: &str, table: &Table, data: &Path) -> Result<()> {
+    /// Opens a source. Returns why it could not be reached, where that is no reason not to start.
+    async fn open(
+        &self,
+        assembly: &mut Assembly<'_>,
+        name: &str,
+        table: &Table,
+        data: &Path,
+    ) -> Result<Option<Error>> {
         let origins = &assembly.loaded.origins;
         let path = ["source", name];
         check_name("source", name).map_err(|error| origins.wrong(&path, error.message()))?;
@@ -488,12 +511,24 @@ impl Builder {
                 (open.provides.clone(), Arc::clone(&open.health), Arc::clone(&open.gate));
             Some((provides, health, gate))
         });
+        let mut failed = None;
         let (provides, health, gate) = match open {
             Some(open) => open,
             None => {
-                let opening = Opening { info, settings: own, clock, data, origins };
-                let provides = self.provide(&**opener, opening).await;
-                let provides = provides.map_err(|error| origins.placed(error, &path).at(name))?;
+                let opening = Opening { info: info.clone(), settings: own, clock, data, origins };
+                let provides = match self.provide(&**opener, opening).await {
+                    Ok(provides) => provides,
+                    Err(error) => {
+                        let error = origins.placed(error, &path).at(name);
+                        // What serves already is not given up for what can't be reached.
+                        let served = self.old.as_ref().is_some_and(|old| !old.down.contains(name));
+                        if !error.kind().is_temporary() || !self.goes_without || served {
+                            return Err(error);
+                        }
+                        failed = Some(error.clone());
+                        Down::provides(info, error)
+                    }
+                };
                 (provides, Arc::default(), Arc::new(Gate::new(common.limits())))
             }
         };
@@ -502,7 +537,7 @@ impl Builder {
         let was_left_alone = false.into();
         let source = Source { kind, fingerprint, provides, health, gate, used: false, limit, was_left_alone };
         assembly.sources.insert(name.to_owned(), source);
-        Ok(())
+        Ok(failed)
     }
 
     /// Opens a source, within its time.

@@ -43,7 +43,7 @@ impl<'a> Heir<'a> {
         let said = |table: &'a Table| table.get("source")?.get(name);
         let same = said(&self.old.loaded.table).is_some_and(|old| said(self.now) == Some(old));
         let limit = self.same(&["server"]) || self.old.config.server.limit == self.limit();
-        let open = self.old.prober.source(name)?;
+        let open = self.old.prober.source(name).filter(|_| !self.old.down.contains(name))?;
         // Since it was opened, triggers may have been installed.
         let tells = open.provides.push.is_none() || open.provides.feed.is_some();
         (same && limit && tells && open.fingerprint == fingerprint).then_some(open)

@@ -7,6 +7,7 @@ mod builder;
 mod clock;
 mod config;
 mod data;
+mod down;
 mod feeds;
 mod heir;
 mod load;

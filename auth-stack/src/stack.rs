@@ -1,6 +1,6 @@
 //! The composed stack: realms over sources, with every wrapper in its one place.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -70,6 +70,8 @@ pub struct Stack {
     pub(crate) warnings: Vec<String>,
     /// The settings of the caches, with what they share.
     pub(crate) settings: Option<Settings>,
+    /// The sources that could not be reached.
+    pub(crate) down: BTreeSet<String>,
     /// What remembers something, for the stack that comes after.
     pub(crate) kept: Kept,
     pub(crate) loaded: Loaded,
@@ -321,6 +323,12 @@ impl Stack {
     #[must_use]
     pub fn push(&self, source: &str) -> Option<&Arc<Push>> {
         self.prober.source(source)?.provides.push.as_ref()
+    }
+
+    /// Goes through the sources that could not be reached when this stack was composed [for a
+    /// server](Builder::build_for_server). Every question to them fails until another stack takes this one's place.
+    pub fn down(&self) -> impl Iterator<Item = &str> {
+        self.down.iter().map(String::as_str)
     }
 
     /// Waits until every source that tells of changes is heard, for so long at most. To be called, once, before a stack

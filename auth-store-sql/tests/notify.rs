@@ -2,12 +2,12 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a panic is how a test says what is wrong")]
 
 use std::sync::{Arc, LazyLock, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use auth_core::{Bus, ChangeEar, Changed, Ear, ErrorKind, Fingerprint, Id, Listening, SourceInfo};
 use auth_store_sql::{PostgresBus, SqlConfig, SqlStore};
 use auth_testkit::ManualClock;
-use auth_testkit::servers::{Postgres, PostgresOptions, skipped};
+use auth_testkit::servers::{Postgres, PostgresOptions, skipped, stopwatch};
 
 /// The server of all tests that do not break one.
 static SERVER: LazyLock<Postgres> = LazyLock::new(|| Postgres::start(&PostgresOptions::default()));
@@ -42,7 +42,7 @@ impl Heard {
 }
 
 async fn until(so: impl Fn() -> bool, what: impl Fn() -> String) {
-    let began = Instant::now();
+    let began = stopwatch();
     while !so() {
         assert!(began.elapsed() < PATIENCE, "waited in vain for {}", what());
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -296,7 +296,7 @@ async fn a_listener_learns_within_two_seconds_that_the_server_is_killed_or_stall
     let _listening = bus.listen(Arc::clone(&ear) as Arc<dyn Ear>).unwrap();
     until(|| ear.last() == Some("back"), || "back".to_owned()).await;
     for stalls in [true, false] {
-        let began = Instant::now();
+        let began = stopwatch();
         if stalls {
             server.stop_signal()
         } else {
@@ -314,7 +314,7 @@ async fn a_listener_learns_within_two_seconds_that_the_server_is_killed_or_stall
         }
         until(|| ear.last() == Some("back"), || "back".to_owned()).await;
         let heard = || ear.0.lock().unwrap().contains(&vec![u8::from(stalls)]);
-        let began = Instant::now();
+        let began = stopwatch();
         while !heard() {
             let _sent = bus.publish(&[u8::from(stalls)]).await;
             assert!(began.elapsed() < PATIENCE);

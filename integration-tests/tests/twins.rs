@@ -49,15 +49,26 @@ fn while_a_source_is_down_local_people_log_in_and_twins_of_its_people_do_not_als
         answers(&server, "susie", "hobbes", 503);
         answers(&server, "moe", "stripes", 401);
     }
-    // A server that was killed has told what it knew: the one that comes after it knows it too, while the source is
-    // down. It starts where the source was there at its start, and fails after.
+    // A server that was killed has told what it knew: the one that comes after it knows it too, and starts although the
+    // source is still down.
     server.kill();
-    postgres.restart();
     let server = gatepost.serve();
-    postgres.kill();
     answers(&server, "admin", "stripes", 200);
+    answers(&server, "calvin", "stripes", 503);
+    answers(&server, "calvin", "hobbes", 503);
+    gatepost.must(&["reload"], b"");
     answers(&server, "calvin", "stripes", 503);
     postgres.restart();
     until(|| server.login("/auth/forward", "calvin", "hobbes").status == 200, "calvin is let in again");
     answers(&server, "susie", "hobbes", 200);
+    answers(&server, "calvin", "stripes", 401);
+    assert!(server.logged().contains("a source is there"), "{}", server.logged());
+}
+
+#[test]
+fn a_server_none_of_whose_sources_can_be_reached_does_not_start() {
+    let gatepost =
+        Gatepost::with_config("[source.staff]\nkind = 'sql'\nurl = 'postgres://127.0.0.1:1/app'\n");
+    let done = gatepost.run(&["serve"]).expect(3);
+    assert!(done.stderr.contains("source.staff") && done.stderr.contains("unavailable"), "{}", done.stderr);
 }
