@@ -1,12 +1,18 @@
 //! Changes that push themselves into the caches of two servers, whoever makes them: how long until both answer anew.
 //!
 //! Nothing in the caches ends by itself while a test runs.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a panic is how a test says what is wrong")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a panic is how a test says what is wrong, and its figures are for people"
+)]
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use auth_testkit::servers::{Postgres, PostgresOptions};
-use integration_tests::{Gatepost, Server, skipped, until};
+use integration_tests::{Gatepost, Server, skipped, stopwatch, until};
 
 /// hobbes
 const HASH: &str = "$2b$04$4n/ZxhrDmpZd5GWUMjCuKuNMAAN72c3x1cUL7Jtto0J2Ti3NL5Qf6";
@@ -21,7 +27,7 @@ cache_key = '0123456789abcdef0123456789abcdef'
 /// Waits until both servers give an answer, each asked again at once; tells how long that took.
 #[track_caller]
 fn lag(servers: &[&Server], path: &str, status: u16) -> Duration {
-    let began = Instant::now();
+    let began = stopwatch();
     for server in servers {
         while server.login(path, "calvin", "hobbes").status != status {
             assert!(began.elapsed() < Duration::from_secs(20), "{path} never became {status}");
