@@ -49,6 +49,8 @@ location = /.gatepost {{
     # The host may choose the realm: it is what nginx was asked for, whatever the client claims.
     proxy_set_header        Host $host;
     proxy_set_header        X-Forwarded-Host $host;
+    # Guesses count for whoever makes them, where server.trusted_proxies names this nginx.
+    proxy_set_header        X-Forwarded-For $remote_addr;
     proxy_connect_timeout   2s;
     proxy_read_timeout      12s;
 }}"#
