@@ -7,6 +7,7 @@
     reason = "this crate runs in tests only, where a panic is how a test says what is wrong"
 )]
 
+mod directories;
 mod front;
 mod gatepost;
 mod http;
@@ -17,6 +18,9 @@ mod tables;
 mod vectors;
 mod world;
 
+pub use directories::{
+    Branch, DS389_STAFF, DS389_WORLD, ds389_world, simply_there, slapd_options, slapd_world,
+};
 pub use front::{Nginx, skipped};
 pub use gatepost::{Done, Gatepost, Server};
 pub use http::{Response, basic, exchange, get};
@@ -25,4 +29,7 @@ pub use process::{stopwatch, until};
 pub use shared::SharedServers;
 pub use tables::{break_file, database, restore_file};
 pub use vectors::{Expected, Vector, all_vectors, in_parallel};
-pub use world::{WORLD_QUERIES, load_world, world_htfiles, world_tables, world_toml};
+pub use world::{
+    WORLD_QUERIES, load_world, world_commands, world_htfiles, world_sql, world_tables, world_text_id,
+    world_toml, world_unix_files,
+};

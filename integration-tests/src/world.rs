@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use auth_core::{Ctx, Directory, NewUser, StateChange};
-use auth_testkit::{Standing, World, realm};
+use auth_core::{Ctx, Directory, Id, NewUser, StateChange};
+use auth_testkit::{Standing, User, World, realm};
 
 /// Writes the world as a TOML file of the source kind `file`.
 ///
@@ -52,6 +52,36 @@ pub fn world_htfiles() -> (String, String) {
     (users, groups.collect())
 }
 
+/// Writes the world as files in the style of `/etc`: passwd, shadow and group. Calvin's first group is `admin`. Nobody
+/// is switched off there: moe is locked.
+#[must_use]
+pub fn world_unix_files() -> (String, String, String) {
+    let (mut passwd, mut shadow, mut group) = (String::new(), String::new(), String::new());
+    let line = |text: &mut String, words: std::fmt::Arguments<'_>| {
+        writeln!(text, "{words}").expect("memory");
+    };
+    for user in World::users() {
+        let (login, gid) = (user.login, if user.login == "calvin" { 1 } else { 0 });
+        line(&mut passwd, format_args!("{login}:x:{}:{gid}:{login}:/home:/bin/sh", user.id));
+        let (locked, changed, ends) = match user.standing {
+            Standing::EndsLater => ("", 19_000, "24472"),
+            Standing::Disabled | Standing::Locked => ("!", 19_000, ""),
+            Standing::Expired => ("", 10_000, "11323"),
+            Standing::MustChange => ("", 0, ""),
+            _ => ("", 19_000, ""),
+        };
+        let hash = user.hash.unwrap_or("*");
+        line(&mut shadow, format_args!("{login}:{locked}{hash}:{changed}:0::7::{ends}:"));
+    }
+    for (n, name) in World::groups().iter().enumerate() {
+        let gid = if *name == "admin" { 1 } else { n + 10 };
+        let listed = |user: &&User| user.groups.contains(name) && (*name, user.login) != ("admin", "calvin");
+        let members: Vec<_> = World::users().iter().filter(listed).map(|user| user.login).collect();
+        line(&mut group, format_args!("{name}:x:{gid}:{}", members.join(",")));
+    }
+    (passwd, shadow, group)
+}
+
 /// Writes the world into the managed schema.
 ///
 /// # Panics
@@ -81,16 +111,73 @@ pub async fn load_world(directory: &dyn Directory) {
     }
 }
 
+/// Returns the id under which [`world_commands`] writes somebody.
+#[must_use]
+pub fn world_text_id(user: &User) -> Id {
+    Id::text(&format!("k-{}", user.id))
+}
+
+/// Writes people of the world, with some of their groups, as the commands of an application that keeps them in Redis,
+/// under ids of its own; and all objects.
+#[must_use]
+pub fn world_commands(prefix: &str, holds: fn(&User) -> bool, groups: &[&str]) -> Vec<Vec<String>> {
+    let key = |rest: &str| format!("{{{prefix}}}{rest}");
+    let mut commands = Vec::new();
+    let mut run = |command: &[&str]| commands.push(command.iter().map(|word| (*word).to_owned()).collect());
+    for user in World::users().iter().filter(|user| holds(user)) {
+        let id = world_text_id(user).to_string();
+        let mut fields = vec!["login", user.login, "id", &id];
+        fields.extend(user.hash.iter().flat_map(|hash| ["hash", *hash]));
+        fields.extend(match user.standing {
+            Standing::Disabled => ["disabled", "1"].as_slice(),
+            Standing::Locked => &["locked", "1"],
+            Standing::Expired => &["expires_at", "978307200"],
+            Standing::EndsLater => &["expires_at", "2114380800"],
+            Standing::MustChange => &["must_change", "1"],
+            _ => &[],
+        });
+        run(&[&["HSET", &key(&format!("user:{}", user.login))], fields.as_slice()].concat());
+        run(&["ZADD", &key("users"), "0", user.login]);
+        run(&["SADD", &key(&format!("groups:{id}")), ""]);
+        for group in user.groups.iter().filter(|group| groups.contains(group)) {
+            run(&["SADD", &key(&format!("groups:{id}")), group]);
+            run(&["ZADD", &key("groups"), "0", group]);
+        }
+    }
+    for object in World::objects() {
+        run(&["ZADD", &key("domains"), "0", object.domain]);
+        let name = format!("{}:{}", object.domain, object.id);
+        run(&["HSET", &key(&format!("object:{name}")), "", "1"]);
+        for user in World::users() {
+            let modes = object.rights.iter().filter(|(who, _)| *who == user.login).map(|(_, mode)| *mode);
+            let modes: Vec<&str> = modes.collect();
+            if !modes.is_empty() {
+                let id = world_text_id(user).to_string();
+                run(&["HSET", &key(&format!("object:{name}")), &id, &modes.join("\n")]);
+                run(&["SADD", &key(&format!("rights:{id}")), &name]);
+            }
+        }
+    }
+    commands
+}
+
 /// Writes the world into tables of somebody else's.
 ///
 /// # Panics
 /// If they can't be made.
 pub fn world_tables(path: &Path) {
+    crate::database(path, &world_sql());
+}
+
+/// Writes the statements that make those tables. PostgreSQL and SQLite take them as they are; what a column of
+/// MariaDB compares otherwise than byte by byte must be told there.
+#[must_use]
+pub fn world_sql() -> String {
     let mut sql = String::from(
-        "CREATE TABLE person (no INTEGER PRIMARY KEY, name TEXT UNIQUE, secret TEXT, off INT, jail INT, ends INT, renew INT);
-         CREATE TABLE member (no INT, team TEXT);
-         CREATE TABLE doc (no INTEGER PRIMARY KEY);
-         CREATE TABLE doc_acl (doc INT, no INT, mode TEXT);",
+        "CREATE TABLE person (no BIGINT PRIMARY KEY, name VARCHAR(255) UNIQUE, secret VARCHAR(255), off INT, jail INT, ends BIGINT, renew INT);
+         CREATE TABLE member (no BIGINT, team VARCHAR(255));
+         CREATE TABLE doc (no BIGINT PRIMARY KEY);
+         CREATE TABLE doc_acl (doc BIGINT, no BIGINT, mode VARCHAR(255));",
     );
     for user in World::users() {
         let flag = |standing| i32::from(user.standing == standing);
@@ -117,7 +204,7 @@ pub fn world_tables(path: &Path) {
             sql += &format!("INSERT INTO doc_acl VALUES ({doc}, {no}, '{mode}');");
         }
     }
-    crate::database(path, &sql);
+    sql
 }
 
 /// The settings of a source over [`world_tables`], but for its kind and URL.

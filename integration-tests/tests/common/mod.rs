@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use auth_core::{
-    Access, Account, Ctx, Fingerprint, GroupOracle, GroupSet, Id, Login, Lookup, Member, ObjectPerms,
-    ObjectRef, Password, PasswordSource, Principal, Realm, Result, SourceInfo, Verdict,
+    Access, Account, Capabilities, Ctx, Fingerprint, GroupOracle, GroupSet, Id, Login, Lookup, Member,
+    ObjectPerms, ObjectRef, Password, PasswordSource, Principal, Realm, Result, SourceInfo, Verdict,
 };
 use auth_stack::{Opening, Provides, Stack, SystemClock};
 use auth_store_sql::{SqlConfig, SqlStore};
 use auth_testkit::servers::stopwatch;
 use auth_testkit::suite::{self, Bench, Case};
-use auth_testkit::{ManualClock, MemoryStore, Standing, info, realm};
+use auth_testkit::{ManualClock, MemoryStore, Standing, World, info, object, realm};
 use futures_util::FutureExt as _;
 use integration_tests::{WORLD_QUERIES, load_world, world_htfiles, world_tables, world_toml};
 use libtest_mimic::Failed;
@@ -92,6 +92,37 @@ pub(crate) async fn run_suite(stack: &Stack, store: Store) -> Ran {
     ran
 }
 
+/// Everything that may be asked about everybody, and what a stack says, in words.
+pub(crate) async fn answers(stack: &Stack, has_objects: bool) -> Vec<String> {
+    let (ctx, realm) = (Ctx::new(), stack.realm("default").unwrap());
+    let mut told = Vec::new();
+    let mut tell =
+        |question: String, answer: &dyn std::fmt::Debug| told.push(format!("{question}: {answer:?}"));
+    let logins = World::users().iter().map(|user| user.login).chain(["nobody", "calvi%", "CALVIN"]);
+    for login in logins {
+        let parsed = Login::parse(realm.id(), login).unwrap();
+        let account = realm.account(&ctx, &parsed).await.unwrap();
+        tell(format!("{login}'s account"), &account);
+        let Some(who) = realm.principal(&ctx, &parsed).await.unwrap().found() else { continue };
+        tell(format!("{login}'s groups"), &realm.groups(&ctx, &who).await.unwrap());
+        for group in ["admin", "staff", "ghosts"] {
+            let member = realm.is_member(&ctx, &who, group).await.unwrap();
+            tell(format!("{login} in {group}"), &member);
+        }
+        if !has_objects {
+            continue;
+        }
+        let objects: Vec<_> = World::objects().iter().map(|object| object.object()).collect();
+        for object in objects.iter().chain([&object("doc", 3)]) {
+            for mode in [Some("read"), Some("write"), Some("fly"), None] {
+                let access = realm.access(&ctx, &who, object, mode).await.unwrap();
+                tell(format!("{login} {mode:?} {object:?}"), &access);
+            }
+        }
+    }
+    told
+}
+
 pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
 }
@@ -167,6 +198,12 @@ impl Facade {
     pub(crate) fn new(stack: &Stack) -> Self {
         let realm = Arc::clone(stack.realm("default").unwrap());
         Self { realm, info: SourceInfo::new("facade", Fingerprint::default()) }
+    }
+
+    /// Over sources one of which can't tell an unknown login from a wrong password.
+    pub(crate) fn telling(mut self, tells_unknown: bool) -> Self {
+        self.info = self.info.with_capabilities(Capabilities { tells_unknown, ..Capabilities::default() });
+        self
     }
 }
 
