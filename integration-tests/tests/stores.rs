@@ -274,10 +274,12 @@ const KEPT: &[Kept] = &[
 
 fn main() -> ExitCode {
     let servers = Arc::new(Servers::new());
+    // Asked of each once: it is said each time.
+    let mut left_out = vec!["postgres", "mariadb", "slapd", "ds389", "redis"];
+    left_out.retain(|server| skipped(server));
     let mut trials = Vec::new();
     for (name, needs, parts, fill) in KEPT {
-        // Asked of each once: it is said each time.
-        if needs.iter().any(|server| skipped(server)) {
+        if needs.iter().any(|server| left_out.contains(server)) {
             continue;
         }
         // Filled when it is first asked, for all trials.
