@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -13,27 +13,26 @@ use auth_cache::{
     Settings, SharedCache,
 };
 use auth_core::{
-    BoxFuture, Bus, ByteTier, Clock, Ctx, Fence, Fingerprint, GroupOracle, GroupSet, Listening, Lookup,
-    Member, Principal, Result, SourceInfo, Subject, WireName,
+    Bus, ByteTier, Clock, Ctx, Fence, Fingerprint, GroupOracle, GroupSet, Listening, Lookup, Member,
+    Principal, Result, SourceInfo, Subject, WireName,
 };
 use auth_stack::SystemClock;
 use auth_store_redis::{RedisBus, RedisConfig, RedisTier};
 use auth_testkit::servers::{Memcached, MemcachedOptions, Redis, RedisOptions, Reply};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use gatepost_bench::rivals::{PEOPLE, Race, Rival};
 use gatepost_bench::{Contender, LONG, bar, compare, exit, people, settings};
 use hitbox_fn::prelude::*;
 use memcache::exp::{Get, Memcache, Meta};
 use redis::aio::MultiplexedConnection;
 use tokio::runtime::{Builder, Runtime};
 
-const PEOPLE: usize = 1_000;
 const THREADS: usize = 2;
 
 /// How many ask at once.
 const TASKS: [usize; 3] = [1, 16, 256];
-const ROUNDS: usize = 24;
-const TURN: Duration = Duration::from_millis(100);
+const RACE: Race = Race { what: "hits", tasks: &TASKS, rounds: 24 };
 
 /// How long a call may take: each is to be a hit, however busy the machine is.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -136,115 +135,6 @@ fn wire_keys(seal: SealKind) -> Arc<Vec<Vec<String>>> {
         std::iter::once(entry).chain(generations).map(text).collect()
     };
     Arc::new(people(PEOPLE).iter().map(of).collect())
-}
-
-/// One task: asks until it is told to stop, and counts.
-type Task = Box<dyn Fn(Arc<Stop>, usize) -> BoxFuture<u64>>;
-
-#[derive(Debug, Default)]
-struct Stop(AtomicBool);
-
-/// One of those that are compared: what it got done a second, in each round.
-struct Rival {
-    name: &'static str,
-    task: Task,
-    rounds: Vec<Vec<f64>>,
-}
-
-impl Rival {
-    /// Makes one of what answers about a person's number, true if rightly.
-    fn new<F, Fut>(name: &'static str, ask: F) -> Self
-    where
-        F: Fn(usize) -> Fut + Clone + Send + Sync + 'static,
-        Fut: Future<Output = bool> + Send + 'static,
-    {
-        let task = move |stop: Arc<Stop>, from: usize| -> BoxFuture<u64> {
-            let ask = ask.clone();
-            Box::pin(async move {
-                let (mut n, mut count) = (from, 0);
-                while !stop.0.load(Ordering::Relaxed) {
-                    // A prime, so that nobody asks after the same people as another does.
-                    n = (n + 617) % PEOPLE;
-                    assert!(ask(n).await, "{name}: not every hit was one");
-                    count += 1;
-                }
-                count
-            })
-        };
-        Self { name, task: Box::new(task), rounds: vec![Vec::new(); TASKS.len()] }
-    }
-
-    fn turn(&mut self, runtime: &Runtime, at: usize) {
-        let Some(tasks) = TASKS.get(at).copied() else { return };
-        let stop = Arc::new(Stop::default());
-        let began = Instant::now();
-        let all: Vec<_> = (0..tasks).map(|n| runtime.spawn((self.task)(Arc::clone(&stop), n * 31))).collect();
-        std::thread::sleep(TURN);
-        stop.0.store(true, Ordering::Relaxed);
-        let count: u64 = all.into_iter().map(|task| runtime.block_on(task).expect("every hit is one")).sum();
-        #[allow(clippy::cast_precision_loss, reason = "a small number")]
-        self.rounds[at].push(count as f64 / began.elapsed().as_secs_f64());
-    }
-}
-
-/// Lets all take turns, so that what else the machine does hits all alike.
-fn compete(runtime: &Runtime, rivals: &mut [Rival]) {
-    for at in 0..TASKS.len() {
-        // The first round is for the processor's caches and the servers.
-        for round in 0..=ROUNDS {
-            for rival in &mut *rivals {
-                rival.turn(runtime, at);
-                if round == 0 {
-                    rival.rounds[at].clear();
-                }
-            }
-        }
-    }
-}
-
-fn median(mut all: Vec<f64>) -> f64 {
-    all.sort_by(f64::total_cmp);
-    all.get(all.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
-/// The median of the rounds' ratios.
-fn ratio(of: &Rival, to: &Rival, at: usize) -> f64 {
-    median(of.rounds[at].iter().zip(&to.rounds[at]).map(|(of, to)| of / to).collect())
-}
-
-/// Prints a row for each, beside the one that it is compared with.
-fn print(title: &str, rivals: &[Rival], beside: &[(&str, &str)]) {
-    let find = |name: &str| rivals.iter().find(|rival| rival.name == name);
-    println!("\n{title}");
-    println!(
-        "hits a second, {THREADS} threads, median of {ROUNDS} rounds; in brackets: of the bare client's\n"
-    );
-    print!("{:44}", "");
-    TASKS.iter().for_each(|tasks| print!("{:>18}", format!("{tasks} at once")));
-    println!();
-    for rival in rivals {
-        let bare = beside.iter().find(|(ours, _)| *ours == rival.name).and_then(|(_, bare)| find(bare));
-        print!("{:44}", rival.name);
-        for at in 0..TASKS.len() {
-            let share = bare.map_or_else(String::new, |bare| format!("({:.2})", ratio(rival, bare, at)));
-            print!("{:>11.0} {share:>6}", median(rival.rounds[at].clone()));
-        }
-        println!();
-    }
-}
-
-/// Tells whether the bars are held where most ask at once.
-fn judge(server: &str, rivals: &[Rival], bars: &[(&str, &str, f64)]) -> Vec<bool> {
-    let find = |name: &str| rivals.iter().find(|rival| rival.name == name).expect("a row of this name");
-    let last = TASKS.len() - 1;
-    let one = |(ours, bare, least): &(&str, &str, f64)| {
-        let share = ratio(find(ours), find(bare), last);
-        let what =
-            format_args!("{server}, {ours}: {share:.2} of its bare client's, the bar is at least {least}");
-        bar(what, share >= *least)
-    };
-    println!();
-    bars.iter().map(one).collect()
 }
 
 fn ask_ours(name: &'static str, cached: &Arc<Cached<dyn GroupOracle>>) -> Rival {
@@ -427,18 +317,18 @@ fn redis_hits(runtime: &Runtime) -> Vec<bool> {
         ([ours, ours_open], rivals)
     });
     let sizes = [(sealed, gcm), (open, off)].map(|(redis, seal)| length(redis, &wire_keys(seal)[0][0]));
-    compete(runtime, &mut rivals);
+    RACE.run(runtime, &mut rivals);
     for cached in ours {
         assert_eq!(cached.report().stats.loads, PEOPLE as u64, "every hit was one");
     }
     assert_eq!(HITBOX_ASKED.load(Ordering::Relaxed), PEOPLE as u64, "every hit was one");
     let [with, without] = sizes;
-    print(
+    RACE.print(
         &format!("Redis: the groups of a person, 8 of them: {with} bytes sealed, {without} without"),
         &rivals,
         &[(OURS, BARE), (OURS_OPEN, BARE_OPEN), (HITBOX, GET)],
     );
-    let held = judge("Redis", &rivals, &[(OURS, BARE, SEALED), (OURS_OPEN, BARE_OPEN, OPEN)]);
+    let held = RACE.judge("Redis", &rivals, &[(OURS, BARE, SEALED), (OURS_OPEN, BARE_OPEN, OPEN)]);
     redis_benchmark(sealed.port(), with);
     flask(sealed.port());
     held
@@ -478,12 +368,12 @@ fn memcached_hits(runtime: &Runtime) -> Vec<bool> {
         ];
         ([ours, ours_open], rivals)
     });
-    compete(runtime, &mut rivals);
+    RACE.run(runtime, &mut rivals);
     for cached in ours {
         assert_eq!(cached.report().stats.loads, PEOPLE as u64, "every hit was one");
     }
-    print("memcached: the same", &rivals, &[(OURS, BARE), (OURS_OPEN, BARE_OPEN)]);
-    judge("memcached", &rivals, &[(OURS, BARE, SEALED), (OURS_OPEN, BARE_OPEN, OPEN)])
+    RACE.print("memcached: the same", &rivals, &[(OURS, BARE), (OURS_OPEN, BARE_OPEN)]);
+    RACE.judge("memcached", &rivals, &[(OURS, BARE, SEALED), (OURS_OPEN, BARE_OPEN, OPEN)])
 }
 
 /// A hit in this process: where a shared cache stands behind it, and where none does.

@@ -1,6 +1,8 @@
 //! What the benches share: people, a store that knows them, who is asked about, and how hits are timed.
 #![forbid(unsafe_code)]
 
+pub mod rivals;
+
 use std::hint::black_box;
 use std::pin::pin;
 use std::process::ExitCode;
