@@ -2,13 +2,13 @@
 
 use std::collections::{HashMap, HashSet};
 
-use auth_core::{Error, ErrorKind, GroupSet, Result};
+use auth_core::{Error, ErrorKind, GroupSet, Login, Result};
 use ldap3::Scope;
 
 use crate::config::{Groups, Settings, Strategy};
 use crate::dn;
 use crate::fault::{self, wrong};
-use crate::filter::{Filter, Values};
+use crate::filter::{Filter, Slot, Values};
 use crate::pool::Service;
 use crate::wire::{Entry, Query};
 
@@ -34,17 +34,39 @@ impl Finder<'_> {
     ///
     /// # Errors
     /// Any kind; never a shorter list.
-    pub(crate) async fn of(&self, person: &Entry, login: &str) -> Result<GroupSet> {
+    pub(crate) async fn of(&self, person: &Entry, who: &Login) -> Result<GroupSet> {
         let names = match self.groups.strategy {
             Strategy::MemberOf => self.member_of(person).await?,
             Strategy::TokenGroups => self.token_groups(person).await?,
             Strategy::InChain => {
-                let values = Values { dn: Some(person.dn.as_bytes()), login: Some(login.as_bytes()) };
-                self.names(&self.search(&self.groups.filter.fill(values)).await?)?
+                self.names(&self.search(&self.groups.filter.fill(self.values(person, who)?)).await?)?
             }
-            Strategy::Recursive | Strategy::Direct => self.level_by_level(person, login).await?,
+            Strategy::Recursive | Strategy::Direct => self.level_by_level(person, who).await?,
         };
         Ok(names.iter().map(String::as_str).collect())
+    }
+
+    /// What a person is called in groups: by the entry as it is now, since the login of before may be somebody else's.
+    fn values<'a>(&self, person: &'a Entry, who: &Login) -> Result<Values<'a>> {
+        let dn = Some(person.dn.as_bytes());
+        if !self.groups.filter.has(Slot::Login) {
+            return Ok(Values { dn, login: None });
+        }
+        let logins = person.values(&self.settings.login_attr);
+        let login = match (person.texts(&self.settings.login_attr).find(|found| who.is(found)), logins) {
+            (Some(same), _) => same.as_bytes(),
+            (None, [renamed]) => renamed,
+            (None, []) => {
+                return Err(wrong("our account can't read the login of an entry: see `login_attr`"));
+            }
+            (None, _) => {
+                return Err(Error::new(
+                    ErrorKind::Ambiguous,
+                    "somebody who was renamed has several logins, and groups list people by one",
+                ));
+            }
+        };
+        Ok(Values { dn, login: Some(login) })
     }
 
     async fn member_of(&self, person: &Entry) -> Result<Vec<String>> {
@@ -112,9 +134,8 @@ impl Finder<'_> {
     }
 
     /// Asks for the groups of a person, then for the groups of those groups, and so on until there is no new one.
-    async fn level_by_level(&self, person: &Entry, login: &str) -> Result<Vec<String>> {
-        let of_person = Values { dn: Some(person.dn.as_bytes()), login: Some(login.as_bytes()) };
-        let mut filters = vec![self.groups.filter.fill(of_person)];
+    async fn level_by_level(&self, person: &Entry, who: &Login) -> Result<Vec<String>> {
+        let mut filters = vec![self.groups.filter.fill(self.values(person, who)?)];
         let mut all: HashMap<String, String> = HashMap::new();
         for level in 0..=self.groups.depth {
             let mut new: Vec<String> = Vec::new();

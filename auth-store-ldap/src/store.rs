@@ -334,7 +334,7 @@ impl LdapStore {
             return Ok(Lookup::NotFound);
         };
         let finder = Finder { settings: &self.settings, groups, service: &self.service, paged: facts.paged };
-        finder.of(&person, who.shown()).await.map(Lookup::Found)
+        finder.of(&person, who.login()).await.map(Lookup::Found)
     }
 }
 

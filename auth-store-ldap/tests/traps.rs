@@ -437,6 +437,74 @@ async fn a_person_who_was_renamed_keeps_their_groups_and_their_login_brings_none
 }
 
 #[tokio::test]
+async fn groups_that_list_logins_are_those_of_the_login_that_the_entry_has_now() {
+    if skipped("slapd") {
+        return;
+    }
+    let slapd = Slapd::start(&options());
+    slapd.add(&world());
+    let base = Slapd::BASE;
+    slapd.add(&format!("dn: ou=posix,{base}\nobjectClass: organizationalUnit\nou: posix\n"));
+    for (number, (name, member)) in
+        (0..).zip([("admin", "calvin"), ("space", "spiff"), ("more", "stupendous")])
+    {
+        slapd.add(&format!(
+            "dn: cn={name},ou=posix,{base}\nobjectClass: posixGroup\ncn: {name}\ngidNumber: {number}\nmemberUid: {member}\n"
+        ));
+    }
+    for strategy in ["direct", "recursive"] {
+        let more = format!(
+            "group_base = 'ou=posix,{base}'\ngroup_strategy = '{strategy}'\ngroup_filter = '(memberUid={{login}})'"
+        );
+        let store = opened(&settings(&slapd.url(), &more)).await;
+        let groups = async |who: &_| {
+            let groups = store.groups_of(&Ctx::new(), who).await?;
+            Ok(groups.found().map(|groups| groups.iter().map(str::to_owned).collect::<Vec<_>>()))
+        };
+        let known = async |result: Result<Option<Vec<String>>>, expected: Option<&[&str]>| {
+            let expected = expected.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
+            assert_eq!(result.unwrap(), expected, "{strategy}");
+        };
+        let Ok(Verdict::Accepted(calvin)) = ask(&store, &login("calvin"), "hobbes").await else {
+            panic!("calvin")
+        };
+        known(groups(&calvin).await, Some(&["admin"])).await;
+        let change = |lines: &str| slapd.modify(lines);
+        change(&format!(
+            "dn: uid=calvin,ou=people,{base}\nchangetype: modrdn\nnewrdn: uid=spiff\ndeleteoldrdn: 1\n"
+        ));
+        slapd.add(&person("namesake", "calvin", "people", &["userPassword: hobbes"]));
+        let Ok(Verdict::Accepted(namesake)) = ask(&store, &login("calvin"), "hobbes").await else {
+            panic!("namesake")
+        };
+        known(groups(&calvin).await, Some(&["space"])).await;
+        known(groups(&namesake).await, Some(&["admin"])).await;
+        // Of several logins, which one is listed is not to be known; that of the principal is, as long as it is there.
+        let Ok(Verdict::Accepted(spiff)) = ask(&store, &login("spiff"), "hobbes").await else {
+            panic!("spiff")
+        };
+        let spiffs = format!("dn: uid=spiff,ou=people,{base}\nchangetype: modify\n");
+        change(&format!("{spiffs}add: uid\nuid: stupendous\n"));
+        known(groups(&spiff).await, Some(&["space"])).await;
+        let error = groups(&calvin).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Ambiguous, "{error}");
+        // Groups that list entries do not need to know it.
+        let by_entry = format!("group_base = 'ou=groups,{base}'\ngroup_strategy = '{strategy}'");
+        let by_entry = opened(&settings(&slapd.url(), &by_entry)).await;
+        let groups_by_entry = by_entry.groups_of(&Ctx::new(), &calvin).await.unwrap().found().unwrap();
+        assert!(groups_by_entry.contains("admin"), "{groups_by_entry:?}");
+        // The namesake is gone, and somebody else has the login.
+        change(&format!("dn: cn=namesake,ou=people,{base}\nchangetype: delete\n"));
+        change(&format!("{spiffs}replace: uid\nuid: spiff\n"));
+        change(&format!(
+            "dn: uid=spiff,ou=people,{base}\nchangetype: modrdn\nnewrdn: uid=calvin\ndeleteoldrdn: 1\n"
+        ));
+        known(groups(&namesake).await, None).await;
+        known(groups(&calvin).await, Some(&["admin"])).await;
+    }
+}
+
+#[tokio::test]
 async fn ppolicy_locks_after_failures_and_tells_of_expiry_and_grace() {
     if skipped("slapd") {
         return;
