@@ -50,6 +50,11 @@ impl Answer {
         Self { code, text: text.to_owned(), controls }
     }
 
+    /// Reports whether the server says that it can't answer now, whoever asks: another may.
+    pub(crate) const fn is_no_answer(&self) -> bool {
+        matches!(by_code(self.code), ErrorKind::Unavailable)
+    }
+
     /// Returns the value of a control.
     pub(crate) fn control(&self, oid: &str) -> Option<&[u8]> {
         let (_, value) = self.controls.iter().find(|(name, _)| name == oid)?;
@@ -78,6 +83,12 @@ pub(crate) fn of_client(error: LdapError) -> Error {
         LdapError::FilterParsing => Error::new(ErrorKind::Internal, "a filter could not be sent"),
         LdapError::Timeout { .. } => timeout("no answer in time"),
         _ => unavailable("the connection was lost"),
+    }
+}
+
+impl AsRef<Self> for Answer {
+    fn as_ref(&self) -> &Self {
+        self
     }
 }
 

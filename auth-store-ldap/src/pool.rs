@@ -90,12 +90,26 @@ impl Servers {
         fault::timeout("the server did not answer in time")
     }
 
-    /// Hears that a server has answered.
-    fn heard(&self) {
+    /// Hears what a server has answered. Reports whether that is an answer: if not, another server is tried first next
+    /// time.
+    fn heard(&self, server: usize, answer: &Answer) -> bool {
+        if answer.is_no_answer() {
+            if let Some(place) = self.places.get(server) {
+                tracing::warn!(server = %place, ldap_code = answer.code, "an LDAP server says that it can't answer now");
+            }
+            self.suspect(server);
+            return false;
+        }
         let mut down = self.down.lock().unwrap_or_else(PoisonError::into_inner);
         if down.is_some() {
             *down = None;
         }
+        true
+    }
+
+    /// Returns how many other servers there are to ask when one can't answer.
+    const fn others(&self) -> usize {
+        self.places.len().saturating_sub(1)
     }
 
     /// Limits a wait for a turn: overloaded if the servers are known to answer, else what is wrong with them.
@@ -154,7 +168,8 @@ impl Service {
         }
     }
 
-    /// Searches, and asks once more on a new connection if the old one is lost: a search changes nothing.
+    /// Searches, and asks once more on a new connection if the old one is lost, or the other servers if one says that
+    /// it can't answer now: a search changes nothing.
     ///
     /// # Errors
     /// Any kind. What the server answers is for the caller to read.
@@ -171,15 +186,26 @@ impl Service {
         self.ask(|conn| async move { conn.compare(dn, attribute, value).await }).await
     }
 
-    async fn ask<T, F: Future<Output = Result<T>>>(&self, question: impl Fn(Arc<Conn>) -> F) -> Result<T> {
+    async fn ask<T: AsRef<Answer>, F: Future<Output = Result<T>>>(
+        &self,
+        question: impl Fn(Arc<Conn>) -> F,
+    ) -> Result<T> {
         let _turn = self.servers.turn(&self.turns, self.wait).await?;
         let mut again = true;
+        let mut others = self.servers.others();
         loop {
             let (conn, is_new) = self.connection().await?;
             match timeout(self.limit, question(Arc::clone(&conn))).await {
                 Ok(Ok(answer)) => {
-                    self.servers.heard();
-                    return Ok(answer);
+                    if self.servers.heard(conn.server, answer.as_ref()) {
+                        return Ok(answer);
+                    }
+                    // Behind one address there may be several servers, too.
+                    conn.retire();
+                    if others == 0 {
+                        return Ok(answer);
+                    }
+                    others -= 1;
                 }
                 Ok(Err(error)) if error.kind() != ErrorKind::Unavailable => return Err(error),
                 Ok(Err(error)) => {
@@ -216,7 +242,9 @@ impl Service {
             down.unwrap_or_else(|| unavailable("connecting took too long"))
         })?;
         if let Some(held) = held.as_mut() {
-            let fresh = held.used.elapsed() < self.idle && held.conn.made.elapsed() < OLDEST;
+            let fresh = held.used.elapsed() < self.idle
+                && held.conn.made.elapsed() < OLDEST
+                && held.conn.server == self.servers.current.load(Ordering::Relaxed);
             if fresh && held.conn.is_usable() {
                 held.used = Instant::now();
                 return Ok((Arc::clone(&held.conn), false));
@@ -270,7 +298,9 @@ impl Lent<'_> {
     pub(crate) async fn search(&self, query: &Query<'_>) -> Result<Found> {
         let limit = self.pool.limit;
         let found = timeout(limit, self.conn.search(query, limit)).await;
-        found.unwrap_or_else(|_| Err(self.pool.servers.silent(self.conn.server)))
+        let found = found.unwrap_or_else(|_| Err(self.pool.servers.silent(self.conn.server)))?;
+        self.pool.servers.heard(self.conn.server, &found.answer);
+        Ok(found)
     }
 }
 
@@ -286,13 +316,14 @@ impl Binds {
         }
     }
 
-    /// Tries a password.
+    /// Tries a password, on another server if one says that it can't answer now.
     ///
     /// # Errors
     /// Any kind: nothing is known of the password.
     pub(crate) async fn bind(&self, dn: &str, password: &str) -> Result<(Answer, Lent<'_>)> {
         let turn = self.servers.turn(&self.turns, self.wait).await?;
         let mut kept = self.kept();
+        let mut others = self.servers.others();
         let (conn, answer) = loop {
             let (conn, is_new) = match kept.take() {
                 Some(conn) => (conn, false),
@@ -300,8 +331,10 @@ impl Binds {
             };
             match timeout(self.limit, conn.bind(dn, password)).await {
                 Ok(Ok(answer)) => {
-                    self.servers.heard();
-                    break (conn, answer);
+                    if self.servers.heard(conn.server, &answer) || others == 0 {
+                        break (conn, answer);
+                    }
+                    others -= 1;
                 }
                 // One that was kept may have been closed meanwhile; then nobody has seen the password.
                 Ok(Err(error)) if !is_new && error.kind() == ErrorKind::Unavailable => {}

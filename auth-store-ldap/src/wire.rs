@@ -123,6 +123,12 @@ pub(crate) struct Found {
     pub(crate) answer: Answer,
 }
 
+impl AsRef<Answer> for Found {
+    fn as_ref(&self) -> &Answer {
+        &self.answer
+    }
+}
+
 impl Conn {
     /// Connects and logs in.
     ///

@@ -244,6 +244,109 @@ async fn another_server_takes_over_and_is_kept() {
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
 }
 
+/// What a server is told to answer to searches for somebody, or logins of them.
+fn answers(slapd: &Slapd, code: u32, to: &str) {
+    let (dn, add) =
+        (format!("uid=calvin,ou=people,{}", Slapd::BASE), "add: objectClass\nobjectClass: errAuxObject");
+    slapd.must(
+        "ldapmodify",
+        &["-M", "-e", "relax"],
+        &format!("dn: {dn}\nchangetype: modify\n{add}\n-\nadd: errCode\nerrCode: {code}\n-\nadd: errOp\nerrOp: {to}\n"),
+    );
+}
+
+/// It answers as it should again.
+fn answers_truly(slapd: &Slapd) {
+    let dn = format!("uid=calvin,ou=people,{}", Slapd::BASE);
+    slapd.must(
+        "ldapmodify",
+        &["-M", "-e", "relax"],
+        &format!("dn: {dn}\nchangetype: modify\ndelete: objectClass\nobjectClass: errAuxObject\n-\ndelete: errCode\n-\ndelete: errOp\n"),
+    );
+}
+
+#[tokio::test]
+async fn a_server_that_says_it_cannot_answer_now_is_left_for_another() {
+    if skipped("slapd") {
+        return;
+    }
+    let mut with_codes = options();
+    with_codes.modules.push("retcode".to_owned());
+    // What it is to answer to a login, the overlay reads as a stranger.
+    with_codes.database.insert(0, "access to attrs=entry,objectClass by * read".to_owned());
+    let overlay = ["overlay retcode", "retcode-parent \"ou=nowhere,dc=example,dc=com\"", "retcode-indir"];
+    with_codes.database.extend(overlay.map(str::to_owned));
+    let [first, second] = [(); 2].map(|()| {
+        let slapd = Slapd::start(&with_codes);
+        slapd.add(&world());
+        slapd
+    });
+    // Nothing hangs here, so the limits may be as they are.
+    let several = "pool = { service_connections = 3 }";
+    let urls = format!("url = ['{}', '{}']", first.url(), second.url());
+    let plain = settings(&first.url(), several).replacen(&format!("url = '{}'", first.url()), &urls, 1);
+    let template = format!(
+        "{urls}\nbase = 'ou=people,{0}'\nmode = 'bind-template'\nuser_dn = 'uid={{login}},ou=people,{0}'\n{several}",
+        Slapd::BASE
+    );
+    for (text, to, code) in [
+        (&plain, "search", 51),
+        (&plain, "search", 52),
+        (&plain, "search", 80),
+        (&plain, "search", 81),
+        (&plain, "bind", 51),
+        (&plain, "bind", 52),
+        (&template, "bind", 52),
+    ] {
+        let what = format!("{code} to {to}");
+        let store = opened(text).await;
+        // On every connection to the first.
+        for _ in 0..3 {
+            fine(&store).await;
+        }
+        answers(&first, code, to);
+        let (before, elsewhere) = (first.log().len(), second.log().len());
+        for _ in 0..3 {
+            fine(&store).await;
+        }
+        // It logs what it has answered after it has answered.
+        let began = stopwatch();
+        let said = loop {
+            let said = first.log().split_off(before);
+            if said.contains(&format!("err={code}")) {
+                break said;
+            }
+            assert!(began.elapsed() < SOON, "{what}: {said}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        };
+        // It was asked once: the other is kept.
+        assert_eq!(said.matches(&format!("err={code}")).count(), 1, "{what}: {said}");
+        assert!(second.log().split_off(elsewhere).contains("uid=calvin"), "{what}");
+        // If no other answers, nobody knows.
+        answers(&second, code, to);
+        fails(&store, &[ErrorKind::Unavailable]).await;
+        fails(&store, &[ErrorKind::Unavailable]).await;
+        answers_truly(&first);
+        fine(&store).await;
+        second.kill();
+        recovers(&store).await;
+        second.restart();
+        answers_truly(&second);
+        let one = text
+            .replace(&format!(", '{}'", second.url()), "")
+            .replace("service_connections = 3", "service_connections = 1");
+        let alone = opened(&one).await;
+        answers(&first, code, to);
+        let before = first.log().len();
+        fails(&alone, &[ErrorKind::Unavailable]).await;
+        answers_truly(&first);
+        fine(&alone).await;
+        // On a new connection: behind one address there may be several servers.
+        let said = first.log().split_off(before);
+        assert_eq!(said.contains("BIND dn=\"cn=reader"), to == "search", "{what}: {said}");
+    }
+}
+
 async fn recovers_soon(store: &LdapStore) {
     while ask(store, "hobbes").await.is_err() {}
 }
