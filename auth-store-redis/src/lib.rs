@@ -9,6 +9,7 @@ mod fault;
 mod key;
 mod link;
 mod nodes;
+mod queue;
 mod script;
 mod servers;
 mod store;

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use crate::dial::{Dialer, Master, Place, Push};
 use crate::fault;
+use crate::queue::Queue;
 
 /// How long to pause after the first attempt that failed; twice as long after each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -65,7 +66,7 @@ struct Shared {
     kept: AtomicBool,
     keeper: Mutex<Option<AbortHandle>>,
     /// What goes with the next request that several share. Bounded by what may be in flight.
-    waiting: Mutex<Vec<Waiting>>,
+    waiting: Arc<Queue<Waiting>>,
 }
 
 impl Drop for Shared {
@@ -93,31 +94,6 @@ pub(crate) struct Waiting {
 impl Waiting {
     pub(crate) fn ask(&self) -> TierAsk<'_> {
         TierAsk { entry: self.entry, generations: &self.generations }
-    }
-}
-
-/// The task that takes those who wait along. One that is dropped before it began, with its runtime, leaves nobody
-/// behind: the next one to ask begins another.
-pub(crate) struct Departure(Option<Link>);
-
-impl Departure {
-    pub(crate) fn new(link: Link) -> Self {
-        Self(Some(link))
-    }
-
-    /// Takes all that wait.
-    pub(crate) fn go(mut self) -> Option<(Link, Vec<Waiting>)> {
-        let link = self.0.take()?;
-        let all = link.depart();
-        Some((link, all))
-    }
-}
-
-impl Drop for Departure {
-    fn drop(&mut self) {
-        if let Some(link) = &self.0 {
-            drop(link.depart());
-        }
     }
 }
 
@@ -161,7 +137,7 @@ impl Link {
             in_flight: AtomicUsize::new(0),
             kept: AtomicBool::new(false),
             keeper: Mutex::new(None),
-            waiting: Mutex::default(),
+            waiting: Arc::default(),
         }))
     }
 
@@ -225,16 +201,9 @@ impl Link {
         Ok(entered)
     }
 
-    /// Puts a question to those that wait for the next request. Tells whether it is the first.
-    pub(crate) fn join(&self, waiting: Waiting) -> bool {
-        let mut all = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        all.push(waiting);
-        all.len() == 1
-    }
-
-    /// Takes all that wait.
-    fn depart(&self) -> Vec<Waiting> {
-        std::mem::take(&mut *self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Returns those who wait for the next request that several share.
+    pub(crate) fn waiting(&self) -> &Arc<Queue<Waiting>> {
+        &self.0.waiting
     }
 
     /// Waits for the first attempt, and for no other.

@@ -2,6 +2,7 @@
 
 mod directory;
 mod keys;
+mod line;
 mod read;
 mod scripts;
 
@@ -29,6 +30,7 @@ use crate::servers::Servers;
 use crate::{RedisConfig, fault};
 
 use keys::{StoreKeys, object_name};
+use line::Line;
 use read::{FIELDS, MAX_FIELD};
 use scripts::Scripts;
 
@@ -96,12 +98,9 @@ impl RedisStoreConfig {
 /// absence.
 pub struct RedisStore {
     source: SourceInfo,
-    servers: Servers,
+    line: Arc<Line>,
     keys: StoreKeys,
-    timeout: Duration,
     scripts: Scripts,
-    /// The mark of the store.
-    mark: Vec<u8>,
     writable: bool,
     /// The life of the server that was last found fit.
     fit: AtomicU64,
@@ -133,18 +132,17 @@ impl RedisStore {
     async fn open(info: SourceInfo, config: &RedisStoreConfig) -> Result<Self> {
         check_network(config)?;
         let keys = StoreKeys::new(&config.redis.prefix);
+        let servers = Servers::new(&config.redis, vec![keys.slot()])?;
         let mut store = Self {
-            servers: Servers::new(&config.redis, vec![keys.slot()])?,
+            line: Arc::new(Line::new(servers, config.redis.timeout, keys.store())),
             keys,
-            timeout: config.redis.timeout,
             scripts: Scripts::new(),
-            mark: Vec::new(),
             writable: false,
             fit: AtomicU64::new(0),
             source: info,
         };
         store.inspect().await?;
-        store.mark = store.find(config.absent).await?;
+        store.line.set_mark(store.find(config.absent).await?);
         store.writable = store.may_write().await?;
         let capabilities =
             Capabilities { tells_unknown: true, lists_groups: true, replaces_hash: store.writable };
@@ -165,7 +163,7 @@ impl RedisStore {
     pub async fn look(&self) -> Result<()> {
         let looked = async {
             self.inspect().await?;
-            self.ask(self.about(0)).await.map(drop)
+            self.ask(self.line.about(0)).await.map(drop)
         };
         looked.await.map_err(|error| self.at(error))
     }
@@ -174,38 +172,18 @@ impl RedisStore {
         error.at(Arc::clone(self.source.name()))
     }
 
-    /// Sends commands, whatever the server has.
-    async fn send(&self, request: &Pipeline) -> Result<(Vec<Value>, u64)> {
-        let until = Instant::now() + self.timeout;
-        let link = self.servers.link(0, until).await?;
-        self.servers.call(&link, request, until).await
-    }
-
-    /// Begins a request about the store, with so many questions to follow: first of all, which store it is.
-    fn about(&self, questions: usize) -> Pipeline {
-        let mut request = Pipeline::with_capacity(questions + 1);
-        request.cmd("GET").arg(self.keys.store());
-        request
-    }
-
     /// Asks the store: if another one is there by now, or none, that is no answer.
     async fn ask(&self, request: Pipeline) -> Result<std::vec::IntoIter<Value>> {
-        let (values, life) = self.send(&request).await?;
-        let mut values = values.into_iter();
-        match fault::checked(values.next().ok_or_else(fault::unreadable)?)? {
-            Value::BulkString(mark) if mark == self.mark => {}
-            Value::BulkString(_) | Value::Nil => return Err(lost()),
-            _ => return Err(fault::unreadable()),
-        }
+        let (values, life) = self.line.ask(&request).await?;
         self.check(life).await?;
         Ok(values)
     }
 
     /// Asks the store one question.
     async fn ask_one(&self, question: Cmd) -> Result<Value> {
-        let mut request = self.about(1);
-        request.add_command(question);
-        self.ask(request).await?.next().ok_or_else(fault::unreadable)
+        let (value, life) = self.line.ask_one(question).await?;
+        self.check(life).await?;
+        Ok(value)
     }
 
     /// Looks at a server whose answer is the first of its life.
@@ -218,7 +196,7 @@ impl RedisStore {
         let mut request = Pipeline::with_capacity(3);
         request.cmd("INFO").arg("memory").cmd("INFO").arg("persistence");
         request.cmd("CONFIG").arg("GET").arg("save");
-        let (values, life) = self.send(&request).await?;
+        let (values, life) = self.line.send(&request).await?;
         let [memory, persistence, save] = <[Value; 3]>::try_from(values).map_err(|_| fault::unreadable())?;
         let (memory, persistence) = (text(memory)?, text(persistence)?);
         let source = self.source.name();
@@ -257,7 +235,7 @@ impl RedisStore {
         let mut request = Pipeline::with_capacity(1);
         request.cmd("GET").arg(&key);
         for made in [false, true] {
-            let (values, _) = self.send(&request).await?;
+            let (values, _) = self.line.send(&request).await?;
             let values = values.into_iter().map(fault::checked).collect::<Result<Vec<_>>>()?;
             match values.into_iter().next_back().ok_or_else(fault::unreadable)? {
                 Value::BulkString(mark) if mark.starts_with(LAYOUT) => {
@@ -314,12 +292,12 @@ impl RedisStore {
             request
         };
         let (mut replies, mut life) = match sending {
-            Sending::First => self.send(&command("EVALSHA", &script.hash)).await?,
+            Sending::First => self.line.send(&command("EVALSHA", &script.hash)).await?,
             // The answer that was lost may have been that the server does not know it.
-            Sending::Again => self.send(&command("EVAL", script.text)).await?,
+            Sending::Again => self.line.send(&command("EVAL", script.text)).await?,
         };
         if replies.first().is_some_and(fault::is_unknown_script) {
-            (replies, life) = self.send(&command("EVAL", script.text)).await?;
+            (replies, life) = self.line.send(&command("EVAL", script.text)).await?;
         }
         let reply = fault::checked(replies.pop().ok_or_else(fault::unreadable)?)?;
         let Value::Int(code) = reply else { return Err(fault::unreadable()) };
@@ -336,11 +314,11 @@ impl RedisStore {
         all.extend([self.keys.done(&fresh()?), self.keys.store()]);
         all.extend_from_slice(keys);
         let mut args: Vec<&[u8]> = Vec::with_capacity(values.len() + 3);
-        args.extend([&self.mark, NOTED.as_bytes(), self.keys.front.as_bytes()]);
+        args.extend([self.line.mark(), NOTED.as_bytes(), self.keys.front.as_bytes()]);
         args.extend_from_slice(values);
-        let patience = Instant::now() + self.timeout.saturating_mul(PATIENCE);
+        let patience = Instant::now() + self.line.timeout.saturating_mul(PATIENCE);
         // Where there is no connection, nothing was sent: that is told at once.
-        self.servers.link(0, patience).await?.check()?;
+        self.line.servers.link(0, patience).await?.check()?;
         let mut sending = Sending::First;
         let code = loop {
             match self.run(script, sending, &all, &args).await {
@@ -415,7 +393,7 @@ impl RedisStore {
         mode: Option<&str>,
     ) -> Result<Vec<Result<Access>>> {
         let id = self.issued(who);
-        let mut questions = self.about(objects.len() * 2);
+        let mut questions = self.line.about(objects.len() * 2);
         for object in objects {
             let mut about = redis::cmd("HMGET");
             about.arg(self.keys.object(&object_name(object))).arg("").arg(id.unwrap_or_default());

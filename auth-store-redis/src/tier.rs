@@ -13,7 +13,8 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::key::{CLUSTER_LANES, Keys, lane_slot, random};
-use crate::link::{Departure, Link, Waiting};
+use crate::link::{Link, Waiting};
+use crate::queue::Departure;
 use crate::script::Script;
 use crate::servers::Servers;
 use crate::{RedisConfig, fault};
@@ -127,9 +128,10 @@ impl Core {
         }
         let (answer, answered) = oneshot::channel();
         let waiting = Waiting { entry: ask.entry, generations: ask.generations.into(), answer };
-        if link.join(waiting) {
+        if link.waiting().join(waiting) {
             // A task of its own, so that nobody depends on whether another goes on waiting.
-            tokio::spawn(Arc::clone(self).read_together(Departure::new(link.clone())));
+            let departure = Departure::new(Arc::clone(link.waiting()));
+            tokio::spawn(Arc::clone(self).read_together(link.clone(), departure));
         }
         match tokio::time::timeout_at(until, answered).await {
             Ok(Ok(read)) => read,
@@ -138,10 +140,10 @@ impl Core {
         }
     }
 
-    async fn read_together(self: Arc<Self>, departure: Departure) {
+    async fn read_together(self: Arc<Self>, link: Link, departure: Departure<Waiting>) {
         // Whoever else is about to ask joins in.
         tokio::task::yield_now().await;
-        let Some((link, all)) = departure.go() else { return };
+        let all = departure.go();
         let until = self.until();
         let mut batches = Vec::with_capacity(1);
         let mut all = all.into_iter().peekable();

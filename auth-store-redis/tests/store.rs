@@ -396,3 +396,66 @@ async fn another_machine_is_spoken_to_over_tls_unless_it_is_said_otherwise() {
         assert!(error.to_string().contains("TLS"), "{error}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_who_ask_at_once_share_requests_and_get_each_their_own() {
+    const PEOPLE: usize = 40;
+    const ASKERS: usize = 64;
+    const TIMES: usize = 50;
+    if skipped("redis") {
+        return;
+    }
+    let redis = plain();
+    let store = connect(&redis.url(), PREFIX).await.unwrap();
+    let directory = store.directory().unwrap();
+    let name = |n: usize| format!("person{n}");
+    for n in 0..PEOPLE {
+        let user = NewUser { login: login(&name(n)), hash: None, groups: vec![format!("group{n}")] };
+        assert_eq!(directory.add_user(&Ctx::new(), &user).await.unwrap(), Change::Done);
+    }
+    redis.command(&["CONFIG", "RESETSTAT"]);
+    let ask = |from: usize| {
+        let store = Arc::clone(&store);
+        async move {
+            let ctx = Ctx::new();
+            for n in (0..PEOPLE).cycle().skip(from).take(TIMES) {
+                let wanted = login(&name(n));
+                // Nobody depends on whether another goes on waiting.
+                drop(tokio::time::timeout(std::time::Duration::ZERO, store.account(&ctx, &wanted)).await);
+                let Lookup::Found(account) = store.account(&ctx, &wanted).await.unwrap() else {
+                    panic!("{wanted:?} is nobody")
+                };
+                assert_eq!(account.principal().shown(), name(n));
+                let groups = store.groups_of(&ctx, account.principal()).await.unwrap().found().unwrap();
+                assert!(groups.len() == 1 && groups.contains(&format!("group{n}")), "{groups:?}");
+                let nobody = login(&format!("nobody{n}"));
+                assert!(matches!(store.account(&ctx, &nobody).await.unwrap(), Lookup::NotFound));
+            }
+        }
+    };
+    let askers: Vec<_> = (0..ASKERS).map(|n| tokio::spawn(ask(n))).collect();
+    for asker in askers {
+        asker.await.unwrap();
+    }
+    let stats = redis.command(&["INFO", "commandstats"]).text();
+    let calls = |name: &str| -> usize {
+        let line = stats.lines().find(|line| line.starts_with(&format!("cmdstat_{name}:"))).unwrap();
+        line.split(['=', ',']).nth(1).unwrap().parse().unwrap()
+    };
+    let (requests, questions) = (calls("get"), calls("hmget") + calls("smembers"));
+    println!("{requests} requests for {questions} questions");
+    assert!(questions >= ASKERS * TIMES * 3, "{questions}");
+    assert!(requests < questions / 4, "{requests} of {questions}");
+
+    // A store that is lost is nobody's absence, for none of them.
+    redis.command(&["DEL", &format!("{{{PREFIX}}}store")]);
+    let lost: Vec<_> = (0..ASKERS)
+        .map(|n| {
+            let store = Arc::clone(&store);
+            tokio::spawn(async move { store.account(&Ctx::new(), &login(&name(n))).await })
+        })
+        .collect();
+    for asked in lost {
+        assert_eq!(asked.await.unwrap().unwrap_err().kind(), ErrorKind::Unavailable);
+    }
+}

@@ -81,7 +81,7 @@ impl RedisStore {
                 .iter()
                 .filter_map(|name| Login::parse(realm, name).ok().filter(|login| login.as_str() == name))
                 .collect();
-            let mut questions = self.about(logins.len());
+            let mut questions = self.line.about(logins.len());
             for login in &logins {
                 questions.add_command(self.account_question(login.as_str()));
             }
