@@ -446,7 +446,7 @@ impl Builder {
                 (None, _) => {
                     let known = built_in.iter().map(|known| known.name);
                     let known = known.chain(self.caches.keys().map(String::as_str));
-                    return Err(source::unknown_kind(&loaded.origins, &path, "cache", kind, known, &[]));
+                    return Err(source::unknown_kind(&loaded.origins, &path, "cache", kind, known));
                 }
             }
         };
@@ -494,7 +494,7 @@ impl Builder {
         let Some(opener) = self.sources.get(&kind) else {
             let known = self.sources.keys().map(String::as_str);
             let path = ["source", name, "kind"];
-            return Err(source::unknown_kind(origins, &path, "source", &kind, known, &source::NOT_BUILT_IN));
+            return Err(source::unknown_kind(origins, &path, "source", &kind, known));
         };
         let common: Table = SourceCommon::KEYS
             .iter()

@@ -221,9 +221,6 @@ where
     }
 }
 
-/// Kinds whose names are taken, and that this build does not have: none now.
-pub(crate) const NOT_BUILT_IN: [&str; 0] = [];
-
 /// The one list of the kinds that are built in. A new store adds one line here.
 pub(crate) fn built_in() -> Vec<(&'static str, Arc<dyn SourceKind>)> {
     vec![
@@ -294,13 +291,7 @@ pub(crate) fn unknown_kind<'a>(
     what: &str,
     kind: &str,
     known: impl IntoIterator<Item = &'a str>,
-    reserved: &[&str],
 ) -> Error {
-    if reserved.contains(&kind) {
-        let known: Vec<&str> = known.into_iter().collect();
-        let message = format!("the {what} `{kind}` is not built in yet; built in: {}", known.join(", "));
-        return origins.wrong(path, &message);
-    }
     if kind.contains("://") {
         // It may have a password.
         return origins.wrong(path, &format!("this is a url, and no kind of {what}"));
