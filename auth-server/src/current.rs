@@ -122,7 +122,9 @@ impl Current {
     /// Returns what was done; nothing if only what is reached for the first time was to be put in place, and nothing is.
     async fn replace(&self, to_complete: bool) -> Result<Option<Value>> {
         let old = self.stack();
-        let new = Arc::new((self.make)().after(&old).build_for_server().await?);
+        // What stands in the file now may be half written: nobody has asked for it yet.
+        let builder = if to_complete { (self.make)().again(&old) } else { (self.make)().after(&old) };
+        let new = Arc::new(builder.build_for_server().await?);
         if to_complete && new.down().count() >= old.down().count() {
             return Ok(None);
         }

@@ -50,6 +50,8 @@ pub struct Builder {
     /// Whether it does without sources that can't be reached, as long as there is one that can.
     goes_without: bool,
     old: Option<Arc<Stack>>,
+    /// Whether the configuration is that of the stack before, whatever stands in the file now.
+    again: bool,
     // The first name that was registered and can't be.
     taken: Option<String>,
     // Names of the environment whose values are not UTF-8.
@@ -77,6 +79,7 @@ impl Builder {
             makes_store: true,
             goes_without: false,
             old: None,
+            again: false,
             taken: None,
             unreadable: Vec::new(),
         }
@@ -143,6 +146,12 @@ impl Builder {
         self
     }
 
+    /// The same, with the very configuration of that stack: to open what [could not be reached](Stack::down) then.
+    #[must_use]
+    pub fn again(self, old: &Arc<Stack>) -> Self {
+        Self { again: true, ..self.after(old) }
+    }
+
     /// Sets the clock.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
@@ -184,6 +193,9 @@ impl Builder {
     /// # Errors
     /// [`Misconfigured`](ErrorKind::Misconfigured), naming the place.
     pub fn load(&self) -> Result<(Loaded, Config)> {
+        if let Some(old) = self.old.as_ref().filter(|_| self.again) {
+            return Ok((old.loaded.clone(), old.loaded.config()?));
+        }
         let wrong = |message| Error::new(ErrorKind::Misconfigured, message);
         if let Some(name) = &self.taken {
             return Err(wrong(format!("the kind `{name}` is registered twice, or built in")));

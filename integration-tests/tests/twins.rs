@@ -58,6 +58,8 @@ fn while_a_source_is_down_local_people_log_in_and_twins_of_its_people_do_not_als
     answers(&server, "calvin", "hobbes", 503);
     gatepost.must(&["reload"], b"");
     answers(&server, "calvin", "stripes", 503);
+    // What is being written into the file is not asked for yet.
+    gatepost.write("gatepost.toml", "[source.staff]\nkind = 'half wri");
     postgres.restart();
     until(|| server.login("/auth/forward", "calvin", "hobbes").status == 200, "calvin is let in again");
     answers(&server, "susie", "hobbes", 200);
