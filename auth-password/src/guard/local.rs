@@ -144,10 +144,6 @@ impl LocalCounters {
         }
     }
 
-    pub(super) fn forget(&self, key: &WireName) {
-        self.shard(key).pop(key);
-    }
-
     fn begin_one(&self, attempt: &Attempt, count: &Count) -> Begun {
         let now = self.clock.now();
         let mut shard = self.shard(&count.key);

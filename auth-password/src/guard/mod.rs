@@ -163,11 +163,6 @@ impl Guard {
         }
     }
 
-    /// Forgets what is counted for a login from a network, and for the login.
-    pub fn forget(&self, login: &Login) {
-        self.here.forget(&self.name("login", login, None));
-    }
-
     fn name(&self, what: &str, login: &Login, network: Option<&[u8]>) -> WireName {
         let mut hasher = blake3::Hasher::new_keyed(&self.key);
         let mut part = |bytes: &[u8]| {
