@@ -190,6 +190,11 @@ pub trait Bus: fmt::Debug + Send + Sync {
     /// Returns the kind, as it is configured.
     fn kind(&self) -> &'static str;
 
+    /// Returns how many bytes a message may have.
+    fn largest(&self) -> usize {
+        usize::MAX
+    }
+
     /// Begins to listen, on the tokio runtime that this is called on, until the guard is dropped.
     ///
     /// # Errors

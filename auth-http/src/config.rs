@@ -1,4 +1,4 @@
-//! What an operator sets: realms by host, and which peers may name the host.
+//! What an operator sets: realms by host, and which peers may name the host and the client.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -72,7 +72,7 @@ impl FrontConfig {
         Ok(self)
     }
 
-    /// Trusts the `X-Forwarded-Host` of a peer: an address, or a network as `10.0.0.0/8`.
+    /// Trusts the `X-Forwarded-Host` and `X-Forwarded-For` of a peer: an address, or a network as `10.0.0.0/8`.
     ///
     /// # Errors
     /// [`Invalid`](ErrorKind::Invalid) if this is neither.
@@ -88,7 +88,7 @@ impl FrontConfig {
         Ok(self)
     }
 
-    /// Trusts the `X-Forwarded-Host` of peers without an address: those of a unix socket.
+    /// Trusts the `X-Forwarded-Host` and `X-Forwarded-For` of peers without an address: those of a unix socket.
     ///
     /// Only for a router that is served on nothing but unix sockets: a TCP server that was not made with
     /// `into_make_service_with_connect_info::<SocketAddr>` shows no addresses either.
@@ -152,7 +152,7 @@ impl FrontConfig {
         let lines: Vec<&HeaderValue> = parts.headers.get_all(&FORWARDED_FOR).iter().collect();
         let hops = lines.iter().rev().flat_map(|line| line.to_str().unwrap_or_default().rsplit(','));
         for hop in hops.take(MAX_HOPS) {
-            let Ok(address) = hop.trim().parse::<IpAddr>() else { break };
+            let Some(address) = address_of(hop.trim()) else { break };
             client = address.to_canonical();
             if !self.is_trusted(client) {
                 break;
@@ -168,6 +168,12 @@ impl FrontConfig {
     fn is_trusted(&self, peer: IpAddr) -> bool {
         self.trusted_proxies.iter().any(|net| net.contains(&peer))
     }
+}
+
+/// Reads an address that a proxy has written: some add the port.
+fn address_of(hop: &str) -> Option<IpAddr> {
+    let bare = hop.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(hop);
+    bare.parse().ok().or_else(|| hop.parse::<SocketAddr>().ok().map(|address| address.ip()))
 }
 
 /// The address of the peer; nothing for one of a unix socket.
@@ -253,6 +259,9 @@ mod tests {
         assert_eq!(of("10.0.0.1", &["6.6.6.6", "198.51.100.7", "10.0.0.2"]), "198.51.100.7");
         assert_eq!(of("10.0.0.1", &["6.6.6.6, nonsense, 10.0.0.2"]), "10.0.0.2");
         assert_eq!(of("10.0.0.1", &["2001:db8::1"]), "2001:db8::1");
+        assert_eq!(of("10.0.0.1", &["198.51.100.7:4711, [2001:db8::1]:443"]), "2001:db8::1");
+        assert_eq!(of("10.0.0.1", &["198.51.100.7:4711"]), "198.51.100.7");
+        assert_eq!(of("10.0.0.1", &["[2001:db8::2]"]), "2001:db8::2");
         let forged = "6.6.6.6,".repeat(100) + "198.51.100.7";
         assert_eq!(of("10.0.0.1", &[&forged]), "198.51.100.7");
         assert_eq!(client(&config, None, &["198.51.100.7"]), "127.0.0.1");

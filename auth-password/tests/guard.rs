@@ -32,6 +32,7 @@ enum Says {
     /// One source has refused the password, and another one failed.
     RefusesAndFails,
     Disabled,
+    Hangs,
 }
 
 #[async_trait]
@@ -43,18 +44,21 @@ impl PasswordSource for Store {
     async fn verify(&self, ctx: &Ctx, login: &Login, password: &Password) -> Result<Verdict> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         let fails = || Error::new(ErrorKind::Unavailable, "down");
-        match *self.says.lock().unwrap() {
+        let says = *self.says.lock().unwrap();
+        match says {
             Says::Truth if password.as_bytes() == b"hobbes" => {
-                Ok(Verdict::Accepted(principal_at("app", login.as_str(), Id::from(1))))
+                return Ok(Verdict::Accepted(principal_at("app", login.as_str(), Id::from(1))));
             }
-            Says::Truth => Ok(Verdict::Rejected(Reject::BadPassword)),
-            Says::Fails => Err(fails()),
+            Says::Truth => return Ok(Verdict::Rejected(Reject::BadPassword)),
+            Says::Fails => return Err(fails()),
             Says::RefusesAndFails => {
                 ctx.note_no();
-                Err(fails())
+                return Err(fails());
             }
-            Says::Disabled => Ok(Verdict::Rejected(Reject::Disabled)),
+            Says::Disabled => return Ok(Verdict::Rejected(Reject::Disabled)),
+            Says::Hangs => {}
         }
+        std::future::pending().await
     }
 
     async fn account(&self, _ctx: &Ctx, _login: &Login) -> Result<Lookup<Account>> {
@@ -175,15 +179,50 @@ async fn an_outage_counts_for_nothing_but_what_a_source_has_refused_does() {
         let error = rig.try_from(HOME, "calvin", &format!("outage {n}")).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable);
     }
-    rig.says(Says::Disabled);
-    for n in 0..100 {
-        rig.try_from(HOME, "calvin", &format!("disabled {n}")).await.unwrap();
-    }
     rig.says(Says::Truth);
     rig.wrong(HOME, "calvin", 0..3).await;
     rig.says(Says::RefusesAndFails);
     assert_eq!(rig.try_from(HOME, "calvin", "x").await.unwrap_err().kind(), ErrorKind::Unavailable);
     rig.waits(HOME, "calvin", "y", 1).await;
+}
+
+#[tokio::test]
+async fn what_a_source_says_of_an_account_whatever_the_password_is_counted() {
+    let rig = Rig::new();
+    rig.says(Says::Disabled);
+    for n in 0..4 {
+        rig.try_from(HOME, "calvin", &format!("disabled {n}")).await.unwrap();
+    }
+    rig.waits(HOME, "calvin", "x", 1).await;
+}
+
+#[tokio::test]
+async fn an_attempt_that_nobody_has_answered_is_not_counted() {
+    let rig = Rig::new();
+    rig.says(Says::Hangs);
+    for n in 0..100 {
+        let text = format!("hangs {n}");
+        let asking = rig.try_from(HOME, "calvin", &text);
+        assert!(futures_util::FutureExt::now_or_never(asking).is_none());
+    }
+    rig.says(Says::Truth);
+    rig.wrong(HOME, "calvin", 0..4).await;
+    rig.waits(HOME, "calvin", "x", 1).await;
+}
+
+#[tokio::test]
+async fn who_has_come_from_a_network_before_does_not_wait_for_what_others_do_there() {
+    let rig = Rig::new();
+    rig.right(HOME, "calvin").await;
+    for n in 0..7 {
+        rig.wrong(HOME, &format!("user{n}"), n..n + 1).await;
+    }
+    rig.waits(HOME, "moe", "x", 1).await;
+    rig.right(HOME, "calvin").await;
+    let peek = rig.guarded.peek_verify(&from(HOME), &login("calvin"), &password("hobbes"));
+    assert!(peek.is_some(), "from memory too");
+    rig.wrong(HOME, "calvin", 20..24).await;
+    rig.waits(HOME, "calvin", "x", 1).await;
 }
 
 #[tokio::test]
@@ -358,8 +397,11 @@ async fn two_processes_count_together_and_alone_where_they_can_not() {
     one.wrong(HOME, "calvin", 0..2).await;
     other.wrong(HOME, "calvin", 2..4).await;
     one.waits(HOME, "calvin", "x", 1).await;
+    let peek = || other.guarded.peek_verify(&from(HOME), &login("calvin"), &password("hobbes"));
     other.waits(HOME, "calvin", "hobbes", 1).await;
+    assert!(peek().is_none(), "memory would tell what the others do not");
     clock.advance(Duration::from_secs(1));
+    assert!(peek().is_some());
     other.right(HOME, "calvin").await;
     one.wrong(HOME, "calvin", 10..12).await;
 

@@ -224,8 +224,10 @@ impl Assembly<'_> {
             served.map(|(id, _)| id.clone()).collect()
         };
         let follows = |source: &str| {
-            let heir = self.heir.as_ref()?;
-            heir.source(source, self.sources.get(source)?.fingerprint)?;
+            let (heir, open) = (self.heir.as_ref()?, self.sources.get(source)?);
+            if !heir.is_kept(source, open) {
+                return None;
+            }
             heir.old().feeds.get(source).map(Arc::clone)
         };
         feeds::follow(&self.sources, &self.fence, serves, follows, self.replaces)
@@ -344,9 +346,10 @@ impl Assembly<'_> {
         sections: &[&str],
         make: impl FnOnce() -> Result<Arc<T>>,
     ) -> Result<Arc<T>> {
-        let fingerprint = self.sources.get(source).map_or_else(Default::default, |source| source.fingerprint);
-        let heir = self.heir.as_ref().filter(|heir| heir.same(sections));
-        let old = heir.and_then(|heir| heir.wrapper::<T>(realm, source, fingerprint));
+        let is_kept =
+            |heir: &&Heir<'_>| self.sources.get(source).is_some_and(|open| heir.is_kept(source, open));
+        let heir = self.heir.as_ref().filter(|heir| heir.same(sections)).filter(is_kept);
+        let old = heir.and_then(|heir| heir.wrapper::<T>(realm, source));
         let wrapper = old.map_or_else(make, Ok)?;
         let key = (realm.name().to_owned(), source.to_owned(), std::any::type_name::<T>());
         self.kept.insert(key, Arc::clone(&wrapper) as Arc<dyn Any + Send + Sync>);

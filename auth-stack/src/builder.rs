@@ -47,7 +47,7 @@ pub struct Builder {
     caches: BTreeMap<String, TableFactory>,
     quality: Option<QualityHook>,
     makes_store: bool,
-    /// Whether it does without sources that can't be reached, as long as there is one that can.
+    /// Whether it is for a server: that does without sources that can't be reached, as long as there is one that can.
     goes_without: bool,
     old: Option<Arc<Stack>>,
     /// Whether the configuration is that of the stack before, whatever stands in the file now.
@@ -323,7 +323,14 @@ impl Builder {
             Some(heir) => heir.old().guard.clone(),
             None if config.guard.enabled => {
                 let guard = Guard::new(config.guard.allows(), Arc::clone(&clock))?;
-                Some(Arc::new(shared::together(guard, plan.as_ref(), &config, origins, &data)?))
+                Some(Arc::new(shared::together(
+                    guard,
+                    plan.as_ref(),
+                    &config,
+                    origins,
+                    &data,
+                    &mut warnings,
+                )?))
             }
             None => None,
         };
@@ -517,12 +524,18 @@ impl Builder {
         let info = SourceInfo::new(name, fingerprint);
         let clock = Arc::clone(&assembly.clock);
         settings::check_source(name, &common, origins)?;
-        let open = self.old.as_ref().and_then(|old| {
-            let open = Heir::new(old, &assembly.loaded.table).source(name, fingerprint)?;
-            let (provides, health, gate) =
-                (open.provides.clone(), Arc::clone(&open.health), Arc::clone(&open.gate));
-            Some((provides, health, gate))
+        let files = files_of(&own);
+        let kept = self.old.as_ref().and_then(|old| {
+            Heir::new(old, &assembly.loaded.table)
+                .source(name, fingerprint)
+                .filter(|open| open.files == files)
         });
+        let open = match kept {
+            Some(open) if tells_as_before(open).await => {
+                Some((open.provides.clone(), Arc::clone(&open.health), Arc::clone(&open.gate)))
+            }
+            _ => None,
+        };
         let mut failed = None;
         let (provides, health, gate) = match open {
             Some(open) => open,
@@ -547,7 +560,8 @@ impl Builder {
         let limit = assembly.limit_of(&common);
         assembly.commons.insert(name.to_owned(), common);
         let was_left_alone = false.into();
-        let source = Source { kind, fingerprint, provides, health, gate, used: false, limit, was_left_alone };
+        let source =
+            Source { kind, fingerprint, files, provides, health, gate, used: false, limit, was_left_alone };
         assembly.sources.insert(name.to_owned(), source);
         Ok(failed)
     }
@@ -560,6 +574,28 @@ impl Builder {
             Either::Right(_) => Err(Error::new(ErrorKind::Timeout, "the source did not open in time")),
         }
     }
+}
+
+/// What stands in the files of certificates and keys that a source's settings name: they are renewed under their names.
+fn files_of(settings: &Table) -> [u8; 32] {
+    let mut hash = blake3::Hasher::new();
+    let tls = settings.get("tls").and_then(Value::as_table);
+    for file in tls.into_iter().flat_map(Table::values).filter_map(Value::as_str) {
+        // What is no file is a text, which is compared as such.
+        let read = std::fs::File::open(file).and_then(|file| {
+            let mut bytes = Vec::new();
+            file.take(MOST_CONFIG).read_to_end(&mut bytes).map(|_| bytes)
+        });
+        hash.update(&read.unwrap_or_default()).update(&[0]);
+    }
+    *hash.finalize().as_bytes()
+}
+
+/// Reports whether an open source tells of changes as it did when it was opened: triggers may have been installed since, or
+/// taken away. Where that can't be found out now, it is taken to.
+async fn tells_as_before(open: &Source) -> bool {
+    let Some(push) = &open.provides.push else { return true };
+    push.missing().await.map_or(true, |missing| missing.is_none() == open.provides.feed.is_some())
 }
 
 /// Refuses what only a cache can do, and warns of what stands there for nothing: whoever swaps the kind for a while

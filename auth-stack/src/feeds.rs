@@ -54,12 +54,11 @@ impl Follower {
 
     fn void(&self, realm: &RealmId, what: &Changed) {
         match what {
-            // What is no login in this realm was asked for by nobody.
-            Changed::Login(login) => {
-                if let Ok(login) = Login::parse(realm, login) {
-                    self.fence.invalidate(&Subject::Login(&login));
-                }
-            }
+            // What is no login may be one beside something: the table has more in that column.
+            Changed::Login(login) => match Login::parse(realm, login) {
+                Ok(login) => self.fence.invalidate(&Subject::Login(&login)),
+                Err(_) => self.fence.invalidate(&Subject::Realm(realm)),
+            },
             Changed::Id(id) => self.fence.invalidate(&Subject::Id { realm, source: &self.source, id }),
             Changed::Object { domain, id } => {
                 // Else it is an id that no question can have.

@@ -44,9 +44,7 @@ impl<'a> Heir<'a> {
         let same = said(&self.old.loaded.table).is_some_and(|old| said(self.now) == Some(old));
         let limit = self.same(&["server"]) || self.old.config.server.limit == self.limit();
         let open = self.old.prober.source(name).filter(|_| !self.old.down.contains(name))?;
-        // Since it was opened, triggers may have been installed.
-        let tells = open.provides.push.is_none() || open.provides.feed.is_some();
-        (same && limit && tells && open.fingerprint == fingerprint).then_some(open)
+        (same && limit && open.fingerprint == fingerprint).then_some(open)
     }
 
     fn limit(&self) -> crate::Span {
@@ -57,14 +55,13 @@ impl<'a> Heir<'a> {
             .unwrap_or_else(|| crate::ServerConfig::default().limit)
     }
 
-    /// The wrapper of this type that remembers something about a source that is still open.
-    pub(crate) fn wrapper<T: Send + Sync + 'static>(
-        &self,
-        realm: &RealmId,
-        source: &str,
-        fingerprint: Fingerprint,
-    ) -> Option<Arc<T>> {
-        self.source(source, fingerprint)?;
+    /// Reports whether a source is the very one that the stack before has open.
+    pub(crate) fn is_kept(&self, name: &str, source: &Source) -> bool {
+        self.old.prober.source(name).is_some_and(|open| Arc::ptr_eq(&open.health, &source.health))
+    }
+
+    /// The wrapper of this type that remembers something about a source, if the realm is as it was.
+    pub(crate) fn wrapper<T: Send + Sync + 'static>(&self, realm: &RealmId, source: &str) -> Option<Arc<T>> {
         self.old.realm(realm.name()).filter(|old| old.id() == realm)?;
         let key = (realm.name().to_owned(), source.to_owned(), std::any::type_name::<T>());
         Arc::clone(self.old.kept.get(&key)?).downcast().ok()

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use auth_cache::OwnerTable;
-use auth_core::{Clock, Login, Owners, RealmId};
+use auth_core::{Clock, Login, Moment, Owners, RealmId};
 
 /// How many logins are remembered.
 const MOST: usize = 262_144;
@@ -17,6 +17,9 @@ const JOURNAL: &str = "owners";
 
 /// What is seen again so soon is not written again.
 const AGAIN: Duration = Duration::from_secs(60 * 60);
+
+/// How long after a failure it is tried again to write it.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// How large the journal grows before it is written anew.
 const LARGEST: u64 = 64 << 20;
@@ -31,11 +34,23 @@ pub(crate) struct KeptOwners {
     table: OwnerTable,
     clock: Arc<dyn Clock>,
     // A std mutex: nothing awaits while it is held.
-    journal: Mutex<Option<Journal>>,
+    journal: Mutex<Journal>,
+}
+
+#[derive(Debug, Default)]
+struct Journal {
+    /// Where it is, once that is known.
+    folder: Option<PathBuf>,
+    realms: Vec<RealmId>,
+    /// Lines of realms that this process has not.
+    others: Vec<String>,
+    open: Option<Open>,
+    /// When it was last tried to open it.
+    tried: Moment,
 }
 
 #[derive(Debug)]
-struct Journal {
+struct Open {
     path: PathBuf,
     file: File,
     size: u64,
@@ -49,34 +64,45 @@ impl KeptOwners {
         Self { table: OwnerTable::new(MOST, Arc::clone(&clock)), clock, journal: Mutex::default() }
     }
 
-    /// Reads the journal of a folder for these realms, and goes on to write it, unless another process does.
+    /// Reads the journal of a folder for these realms, and goes on to write it, as soon as no other process does.
     ///
     /// # Errors
-    /// What is wrong with the file: nothing is kept then.
+    /// What is wrong with the file: nothing is kept then, until it can be.
     pub(crate) fn keep_in<'a>(
         &self,
         folder: &Path,
         realms: impl Iterator<Item = &'a RealmId>,
     ) -> io::Result<()> {
-        if self.journal().is_some() {
+        let mut journal = self.journal();
+        journal.realms = realms.cloned().collect();
+        journal.folder = Some(folder.to_owned());
+        if journal.open.is_some() {
+            // What was said of realms that were not there before.
+            let others = std::mem::take(&mut journal.others);
+            journal.others = self.read_lines(others.into_iter(), &journal.realms);
             return Ok(());
         }
+        self.open(&mut journal)
+    }
+
+    /// Takes the journal over, if no other process writes it: what that one has written is read after it has ended.
+    fn open(&self, journal: &mut Journal) -> io::Result<()> {
+        let Some(folder) = &journal.folder else { return Ok(()) };
+        journal.tried = self.clock.now();
         let path = folder.join(JOURNAL);
-        let realms: Vec<&RealmId> = realms.collect();
-        match private().read(true).open(&path) {
-            Ok(file) => self.read(&file, &realms),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
         let lock = private().create(true).truncate(false).write(true).open(folder.join("owners.lock"))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            // A server writes it. What this process learns is for itself.
-            Err(std::fs::TryLockError::WouldBlock) => return Ok(()),
+        let free = match lock.try_lock() {
+            Ok(()) => true,
+            Err(std::fs::TryLockError::WouldBlock) => false,
             Err(std::fs::TryLockError::Error(error)) => return Err(error),
+        };
+        journal.others = self.read_lines(lines(read_from(&path)?), &journal.realms);
+        if free {
+            let (file, size) = self.write_anew(&path, &journal.others)?;
+            journal.open = Some(Open { path, file, size, _lock: lock });
+        } else {
+            tracing::warn!("another process writes which source a login was found in: this one tries again");
         }
-        let (file, size) = self.write_anew(&path)?;
-        *self.journal() = Some(Journal { path, file, size, _lock: lock });
         Ok(())
     }
 
@@ -88,77 +114,119 @@ impl KeptOwners {
         MOST
     }
 
-    fn read(&self, file: &File, realms: &[&RealmId]) {
-        let now = self.clock.wall();
-        for line in BufReader::new(file).split(b'\n').map_while(Result::ok) {
-            let Ok(line) = String::from_utf8(line) else { continue };
+    /// Reads lines, and returns those of other realms that have not ended.
+    fn read_lines(&self, lines: impl Iterator<Item = String>, realms: &[RealmId]) -> Vec<String> {
+        let (now, mut others) = (self.clock.wall(), Vec::new());
+        for line in lines {
             let mut parts = line.splitn(4, '\t');
             let (Some(time), Some(realm), Some(source), Some(login)) =
                 (parts.next(), parts.next(), parts.next(), parts.next())
             else {
                 continue;
             };
-            let Some(realm) = realms.iter().find(|known| known.name() == realm) else { continue };
-            let (Ok(time), Ok(login)) = (time.parse(), Login::parse(realm, login)) else { continue };
+            let Ok(time) = time.parse() else { continue };
             // What is dated later than now was written before the time of day was set back: it is as old as can be told.
             let age = SystemTime::UNIX_EPOCH
                 .checked_add(Duration::from_secs(time))
                 .and_then(|seen| now.duration_since(seen).ok())
                 .unwrap_or_default();
-            if source == "-" {
-                self.table.forget(&login);
-            } else if age < OwnerTable::LIFE {
+            if age >= OwnerTable::LIFE {
+                continue;
+            }
+            let Some(realm) = realms.iter().find(|known| known.name() == realm) else {
+                if others.len() < MOST {
+                    others.push(line);
+                }
+                continue;
+            };
+            let Ok(login) = Login::parse(realm, login) else { continue };
+            if source != "-" {
                 self.table.restore(login, source.into(), age);
+            } else if self.table.seen(&login).is_some_and(|(_, known)| age <= known) {
+                self.table.forget(&login);
             }
         }
+        others
     }
 
     /// Writes what is known into a new file in the place of the old one.
-    fn write_anew(&self, path: &Path) -> io::Result<(File, u64)> {
+    fn write_anew(&self, path: &Path, others: &[String]) -> io::Result<(File, u64)> {
         let fresh = path.with_extension("new");
         let file = private().create(true).truncate(true).write(true).open(&fresh)?;
         let mut out = io::BufWriter::new(&file);
-        let (now, mut size, mut wrong) = (self.clock.wall(), 0, None);
-        self.table.each(|login, source, age| {
-            let line = line(now.checked_sub(age).unwrap_or(now), login, source);
+        let (now, mut size, mut wrong) = (self.clock.wall(), 0, Ok(()));
+        let mut write = |line: &str| {
             size += line.len() as u64;
-            if let Err(error) = out.write_all(line.as_bytes()) {
-                wrong.get_or_insert(error);
+            if wrong.is_ok() {
+                wrong = out.write_all(line.as_bytes());
             }
-        });
+        };
+        others.iter().for_each(|line| write(&format!("{line}\n")));
+        self.table
+            .each(|login, source, age| write(&line(now.checked_sub(age).unwrap_or(now), login, source)));
+        wrong?;
         out.flush()?;
         drop(out);
-        match wrong {
-            Some(error) => return Err(error),
-            None => std::fs::rename(&fresh, path)?,
-        }
+        file.sync_all()?;
+        std::fs::rename(&fresh, path)?;
         Ok((private().append(true).open(path)?, size))
     }
 
     fn write(&self, login: &Login, source: &str) {
         let mut journal = self.journal();
-        let Some(open) = &mut *journal else { return };
+        let journal = &mut *journal;
+        if journal.open.is_none() {
+            let now = self.clock.now();
+            if journal.folder.is_none() || now.since(journal.tried) < RETRY {
+                return;
+            }
+            // What is known by now is written with the rest.
+            if let Err(error) = self.open(journal) {
+                tracing::warn!(%error, "which source a login was found in is not kept over a restart");
+            }
+            return;
+        }
+        let Some(open) = &mut journal.open else { return };
         let line = line(self.clock.wall(), login, source);
-        let written = open.file.write_all(line.as_bytes());
         open.size += line.len() as u64;
-        let done = match written {
+        let done = match open.file.write_all(line.as_bytes()) {
             Ok(()) if open.size < LARGEST => Ok(()),
-            Ok(()) => self.write_anew(&open.path).map(|(file, size)| {
-                (open.file, open.size) = (file, size);
+            Ok(()) => self.write_anew(&open.path, &journal.others).map(|(file, size)| {
                 // What does not fit into half of it would be written anew at each line.
-                open.size = open.size.min(LARGEST / 2);
+                (open.file, open.size) = (file, size.min(LARGEST / 2));
             }),
             Err(error) => Err(error),
         };
         if let Err(error) = done {
-            tracing::warn!(%error, "which source a login was found in is not kept over a restart any more");
-            *journal = None;
+            tracing::warn!(%error, "which source a login was found in is not kept over a restart for now");
+            (journal.open, journal.tried) = (None, self.clock.now());
         }
     }
 
-    fn journal(&self) -> std::sync::MutexGuard<'_, Option<Journal>> {
+    fn journal(&self) -> std::sync::MutexGuard<'_, Journal> {
         self.journal.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Opens a file to read it; nothing if there is none.
+fn read_from(path: &Path) -> io::Result<Option<File>> {
+    match private().read(true).open(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Goes through the lines of a file that are whole.
+fn lines(file: Option<File>) -> impl Iterator<Item = String> {
+    let mut reader = file.map(BufReader::new);
+    std::iter::from_fn(move || {
+        let mut line = Vec::new();
+        reader.as_mut()?.read_until(b'\n', &mut line).ok()?;
+        // One without its end was cut.
+        line.pop_if(|last| *last == b'\n')?;
+        Some(String::from_utf8(line).unwrap_or_default())
+    })
 }
 
 /// Neither a login nor the name of a realm or source has a tab or a line feed.
@@ -285,19 +353,42 @@ mod tests {
     }
 
     #[test]
-    fn a_second_process_reads_and_does_not_write_and_nonsense_is_passed_over() {
+    fn a_second_process_reads_and_writes_only_when_the_first_has_ended() {
         let (folder, clock) = (tempfile::tempdir().unwrap(), ManualClock::new());
         let first = open(folder.path(), &clock);
         first.remember(&login("calvin"), &"app".into());
         let second = open(folder.path(), &clock);
         assert_eq!(second.owner(&login("calvin")).as_deref(), Some("app"));
-        second.remember(&login("calvin"), &"staff".into());
-        drop((first, second));
+        second.remember(&login("susie"), &"staff".into());
+        first.remember(&login("moe"), &"app".into());
+        drop(first);
+        clock.advance(RETRY);
+        second.remember(&login("hobbes"), &"staff".into());
+        drop(second);
+        let owners = open(folder.path(), &clock);
+        let of = |who| owners.owner(&login(who));
+        assert_eq!((of("moe").as_deref(), of("susie").as_deref()), (Some("app"), Some("staff")));
+        assert_eq!((of("hobbes").as_deref(), owners.len()), (Some("staff"), 4));
+    }
+
+    #[test]
+    fn nonsense_and_a_cut_line_are_passed_over_and_other_realms_keep_theirs() {
+        let (folder, clock) = (tempfile::tempdir().unwrap(), ManualClock::new());
+        let owners = open(folder.path(), &clock);
+        owners.remember(&login("calvin"), &"app".into());
+        drop(owners);
         let mut file = OpenOptions::new().append(true).open(folder.path().join(JOURNAL)).unwrap();
-        file.write_all(b"\xff\xfe\n\n1\t2\nx\tdefault\tapp\tmoe\n9\tother\tapp\tmoe\n177\tdefault\tapp")
-            .unwrap();
+        let now = clock.wall().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+        let odd = format!("\n1\t2\nx\tdefault\tapp\tmoe\n{now}\tother\tapp\tmoe\n{now}\tdefault\tapp\tmo");
+        file.write_all(b"\xff\xfe\n").unwrap();
+        file.write_all(odd.as_bytes()).unwrap();
         let owners = open(folder.path(), &clock);
         assert_eq!((owners.owner(&login("calvin")).as_deref(), owners.len()), (Some("app"), 1));
+        drop(owners);
+        let owners = open(folder.path(), &clock);
+        let other = RealmId::new("other", LoginRule::CaseMapped).unwrap();
+        owners.keep_in(folder.path(), [&realm(), &other].into_iter()).unwrap();
+        assert_eq!(owners.owner(&Login::parse(&other, "moe").unwrap()).as_deref(), Some("app"));
     }
 
     #[cfg(unix)]

@@ -24,6 +24,8 @@ const RECENT: Duration = Duration::from_secs(1);
 pub(crate) struct Source {
     pub(crate) kind: String,
     pub(crate) fingerprint: Fingerprint,
+    /// What stood in the files of certificates and keys that it names.
+    pub(crate) files: [u8; 32],
     pub(crate) provides: Provides,
     pub(crate) health: Arc<Health>,
     pub(crate) gate: Arc<Gate>,

@@ -357,6 +357,7 @@ pub(crate) fn together(
     config: &Config,
     origins: &Origins,
     folder: &Path,
+    warnings: &mut Vec<String>,
 ) -> Result<Guard> {
     let cached =
         plan.and_then(|plan| plan.tier.as_ref()).filter(|(speaks, _)| matches!(speaks, Speaks::Redis));
@@ -371,8 +372,10 @@ pub(crate) fn together(
     };
     let counters = RedisCounters::new(&redis(url, &config.cache));
     let counters = counters.map_err(|error| origins.placed(error, &["guard", "url"]))?;
-    // What there is to warn of, who shares the cache has been told.
-    let secrets = secrets(config, origins, folder, &mut Vec::new())?;
+    // Who shares a cache has been told what there is to warn of.
+    let told = plan.is_some_and(|plan| plan.tier.is_some() || plan.bus.is_some());
+    let mut unsaid = Vec::new();
+    let secrets = secrets(config, origins, folder, if told { &mut unsaid } else { warnings })?;
     let secret = secrets.first().map_or("", String::as_str);
     Ok(guard.with_shared(Arc::new(counters), secret.as_bytes()))
 }
@@ -401,7 +404,7 @@ fn secrets(
         None => {
             let file = folder.join(KEY_FILE);
             warnings.push(format!(
-                "no secrets.cache_key is configured: other processes share this cache only with a copy of {}",
+                "no secrets.cache_key is configured: other processes share with this one only if they have a copy of {}",
                 file.display()
             ));
             vec![kept(folder, &file)?]

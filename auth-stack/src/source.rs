@@ -137,7 +137,8 @@ impl Provides {
         Self { passwords: Some(Passwords::Shows(store)), ..Self::default() }
     }
 
-    /// Provides decisions about passwords. Nothing of them is remembered, whatever the cache: each login asks.
+    /// Provides decisions about passwords. What is accepted is remembered for `cache.ttl.accepted`; where a password is
+    /// good once, say [`Passwords::DecidesOnce`].
     #[must_use]
     pub fn decisions(store: Arc<dyn PasswordSource>) -> Self {
         Self { passwords: Some(Passwords::Decides(store)), ..Self::default() }

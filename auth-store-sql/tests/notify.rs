@@ -70,6 +70,7 @@ const SCHEMA: &str = r#"
     CREATE TABLE "we""ird" ("it's" text, "a\b" int, other int);
     CREATE TABLE grp (gid int PRIMARY KEY, title text);
     CREATE TABLE unknown (x int);
+    CREATE TABLE odd (uid int, extra json);
     INSERT INTO account SELECT n, 'user' || n, 'x', now() FROM generate_series(1, 1000) n;
 "#;
 
@@ -86,6 +87,8 @@ const PUSH: &str = r#"
     [push.grp]
     groups = true
     [push.unknown]
+    [push.odd]
+    id = "uid"
 "#;
 
 /// A database with tables of its own.
@@ -120,6 +123,37 @@ async fn what_is_changed_with_psql_in_your_tables_is_told_by_login_id_object_and
     assert_eq!(heard.forget().len(), 5);
     SERVER.sql("pushed", "INSERT INTO unknown VALUES (1)");
     heard.hears(&[Changed::All]).await;
+    heard.forget();
+    // What can't be told of a change does not keep it from being made.
+    SERVER.sql("pushed", r#"INSERT INTO odd VALUES (1, '"\u0000"')"#);
+    heard.hears(&[Changed::All]).await;
+    assert_eq!(SERVER.sql("pushed", "SELECT count(*) FROM odd").trim(), "1");
+    heard.forget();
+    SERVER.sql(
+        "pushed",
+        "SET session_replication_role = replica; UPDATE account SET pwhash = 'r' WHERE uid = 8",
+    );
+    heard.hears(&[Changed::Id(Id::from(8))]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_sources_of_one_database_take_their_own_triggers_away() {
+    if skipped("postgres") {
+        return;
+    }
+    let config = yours("two");
+    let mut other = config.clone();
+    other.push.as_mut().unwrap().retain(|table, _| table == "grp");
+    let mut one = config.clone();
+    one.push.as_mut().unwrap().remove("grp");
+    let (one, other) = (open(one).await, open(other).await);
+    for store in [&one, &other] {
+        store.push().unwrap().install(false).await.unwrap();
+    }
+    one.push().unwrap().install(true).await.unwrap();
+    assert_eq!(other.push().unwrap().missing().await.unwrap(), None);
+    other.push().unwrap().install(true).await.unwrap();
+    assert_eq!(SERVER.sql("two", "SELECT count(*) FROM pg_proc WHERE proname LIKE 'gatepost%'").trim(), "0");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -138,6 +172,9 @@ async fn what_says_nothing_about_anybody_is_not_told_and_what_is_too_much_is_tol
     SERVER.sql("much", "UPDATE account SET pwhash = 'z'");
     heard.hears(&[Changed::All]).await;
     assert!(heard.forget().len() <= 501);
+    SERVER.sql("much", "INSERT INTO account SELECT n, NULL, NULL, NULL FROM generate_series(6000, 26000) n");
+    heard.hears(&[Changed::All]).await;
+    assert_eq!(heard.forget().len(), 1);
     SERVER.sql("much", "INSERT INTO account VALUES (5000, repeat('x', 9000), 'x', now())");
     heard.hears(&[Changed::All]).await;
     heard.forget();

@@ -374,8 +374,7 @@ fn a_wrong_configuration_names_the_place_and_the_nearest_right_word() {
         &["gatepost.toml:2", "did you mean `other`"],
     );
     misconfigured("x = \n", &["gatepost.toml:1"]);
-    // Known, and not built in.
-    misconfigured("[source.staff]\nkind = \"redis\"\n", &["gatepost.toml:2", "`redis` is not built in yet"]);
+    misconfigured("[source.staff]\nkind = \"redis\"\n", &["gatepost.toml:1", "the key `url` is missing"]);
     // A shared cache has a url of its kind.
     for (kind, url) in [("redis", "memcached://h"), ("memcached", "redis://h"), ("tiered", "http://h")] {
         misconfigured(

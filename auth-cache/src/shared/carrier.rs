@@ -330,10 +330,13 @@ impl Inner {
             .collect();
         for due in due.chunks_mut(MESSAGE) {
             let subjects: Vec<SubjectBuf> = due.iter().map(|parcel| parcel.subject.clone()).collect();
-            let told = match hearing.tell(&subjects) {
-                Ok(message) => bus.publish(&message).await.is_ok(),
-                Err(_) => false,
-            };
+            let mut told = true;
+            for message in messages(hearing, &subjects, bus.largest()) {
+                told &= match message {
+                    Ok(message) => bus.publish(&message).await.is_ok(),
+                    Err(_) => false,
+                };
+            }
             if !told {
                 self.failures.fetch_add(1, Ordering::Relaxed);
                 continue;
@@ -341,6 +344,24 @@ impl Inner {
             for parcel in due.iter_mut() {
                 parcel.news = if parcel.lanes.is_empty() { News::Told } else { News::Early };
             }
+        }
+    }
+}
+
+/// Writes subjects into as many messages as a bus needs that takes no longer ones. What does not fit into one alone is told
+/// as its whole realm.
+fn messages(hearing: &Hearing, subjects: &[SubjectBuf], largest: usize) -> Vec<Result<Vec<u8>>> {
+    let fits = |message: &Result<Vec<u8>>| message.as_ref().is_ok_and(|message| message.len() <= largest);
+    let whole = hearing.tell(subjects);
+    match subjects {
+        _ if fits(&whole) || whole.is_err() => vec![whole],
+        [] => Vec::new(),
+        [one] => vec![hearing.tell(&[one.widened()])],
+        many => {
+            let (first, rest) = many.split_at(many.len() / 2);
+            let mut all = messages(hearing, first, largest);
+            all.extend(messages(hearing, rest, largest));
+            all
         }
     }
 }
@@ -384,5 +405,40 @@ async fn run(inner: Weak<Inner>, wake: Arc<Notify>) {
             None => woken.await,
             Some(due) => drop(select(woken, clock.sleep_until(due)).await),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{CacheKeys, SealKind};
+    use auth_core::{Ear as _, Fence, Login, LoginRule, ObjectRef, RealmId};
+
+    #[test]
+    fn what_is_too_much_for_one_message_goes_in_several_and_what_is_too_long_as_its_realm() {
+        let keys = CacheKeys::new("gatepost.", [("a".to_owned(), vec![7; 32])]).unwrap();
+        let process = || {
+            let fence = Arc::new(Fence::new());
+            (Hearing::new(Arc::clone(&fence), &keys, SealKind::default()).unwrap(), fence)
+        };
+        let ((here, _), (there, fence)) = (process(), process());
+        let realm = RealmId::new("default", LoginRule::Exact).unwrap();
+        let login = |n: usize| Login::parse(&realm, &format!("{n}{}", "x".repeat(100))).unwrap();
+        let mut subjects: Vec<SubjectBuf> = (0..64).map(|n| SubjectBuf::Login(login(n))).collect();
+        let other = RealmId::new("other", LoginRule::Exact).unwrap();
+        let long = ObjectRef::new("doc", ["y".repeat(240).as_str().into()]).unwrap();
+        subjects.push(SubjectBuf::Object { realm: other.clone(), object: long });
+        let stamps: Vec<_> = (0..64).map(|n| fence.login(&login(n))).collect();
+        let elsewhere = Login::parse(&other, "moe").unwrap();
+        let stamp = fence.login(&elsewhere);
+        assert_eq!(messages(&here, &subjects, usize::MAX).len(), 1);
+        let largest = here.tell(&[SubjectBuf::Login(login(63))]).unwrap().len() + 16;
+        for message in messages(&here, &subjects, largest) {
+            let message = message.unwrap();
+            assert!(message.len() <= largest, "{}", message.len());
+            there.heard(&message);
+        }
+        assert!(stamps.iter().enumerate().all(|(n, stamp)| fence.login(&login(n)) != *stamp));
+        assert_ne!(fence.login(&elsewhere), stamp, "its realm as a whole");
     }
 }

@@ -138,6 +138,23 @@ impl LocalCounters {
         Begun::Go
     }
 
+    /// Notes a pause that other processes know of, so that this one's memory knows it too. Counts nothing.
+    pub(super) fn pause(&self, count: &Count, wait: Duration) {
+        let now = self.clock.now();
+        let mut shard = self.shard(&count.key);
+        if !shard.contains(&count.key) {
+            if shard.len() >= self.each {
+                make_room(&mut shard, now);
+            }
+            shard.put(count.key, Bucket::default());
+        }
+        if let Some(bucket) = shard.get_mut(&count.key) {
+            bucket.until = bucket.until.max(now + wait.min(count.allowance.most));
+            bucket.began = None;
+            self.busy.fetch_max(bucket.until.as_nanos(), Ordering::Relaxed);
+        }
+    }
+
     pub(super) fn settle_all(&self, attempt: &Attempt, ends: &[(Count, Settled)]) {
         for (count, end) in ends {
             self.settle_one(attempt, count, *end);

@@ -91,12 +91,13 @@ struct Totals {
 
 /// The guard of a stack: its counts, for all its realms.
 ///
-/// - Asked before the source is, so that guesses reach neither it nor its own counts.
+/// - Asked before the source is. What is free reaches the source: where that one locks accounts by itself after so many
+///   wrong passwords, let less be free than that.
 /// - Counts what turned out to be wrong, once an attempt however many sources were asked; an outage counts for nothing,
 ///   unless some source has said that the password is wrong. The same wrong password again is free: a phone that has
 ///   the old one harms nobody.
 /// - Three counts: of the login and the network, of the network (an IPv4 address, or the /64 of an IPv6 address), and
-///   of the login from networks that it has not come from before. No account is ever locked: each is a pause, after
+///   of the login. The latter two leave a login alone in a network that it has come from before. No account is ever locked: each is a pause, after
 ///   which one more attempt may be made.
 /// - A pause of up to [`patience`](GuardConfig::patience) is waited for; a longer one is the error
 ///   [`Throttled`](ErrorKind::Throttled) with the time after which to come back.
@@ -194,11 +195,10 @@ impl Guard {
             return Counts { all: vec![everywhere], pair: None };
         };
         let pair = self.name("pair", login, Some(&network));
-        let mut all = vec![
-            Count { key: pair, allowance: self.config.pair },
-            Count { key: self.network(&network), allowance: self.config.network },
-        ];
+        let mut all = vec![Count { key: pair, allowance: self.config.pair }];
+        // Who has come from there before does not wait for what others do, there or elsewhere.
         if !self.knows(&pair) {
+            all.push(Count { key: self.network(&network), allowance: self.config.network });
             all.push(everywhere);
         }
         Counts { all, pair: Some(pair) }
@@ -232,15 +232,20 @@ impl Guard {
                 return Begun::Go;
             }
         };
-        let longest = answers.iter().filter_map(|answer| match answer {
-            Begun::Wait(wait) => Some(*wait),
+        let waits = counts.iter().zip(&answers).filter_map(|(count, answer)| match answer {
+            Begun::Wait(wait) => Some((*count, *wait)),
             Begun::Go => None,
         });
-        let Some(wait) = longest.max() else { return Begun::Go };
+        let waits: Vec<(Count, Duration)> = waits.collect();
+        let Some(longest) = waits.iter().map(|(_, wait)| *wait).max() else { return Begun::Go };
         // It is not made: what has let it in does not count it.
         let undone: Vec<_> = counts.iter().map(|count| (*count, Settled::Undone)).collect();
         self.settle(attempt, &undone).await;
-        Begun::Wait(wait)
+        // Or memory here would tell the right password to who has to wait for it.
+        for (count, wait) in &waits {
+            self.here.pause(count, *wait);
+        }
+        Begun::Wait(longest)
     }
 
     async fn settle(&self, attempt: &Attempt, ends: &[(Count, Settled)]) {
@@ -331,6 +336,23 @@ fn network_of(client: IpAddr) -> Option<Vec<u8>> {
     }
 }
 
+/// Takes an attempt back in this process, if it is dropped before there is an answer, and nobody has said no.
+struct Unanswered<'a> {
+    guard: &'a Guard,
+    attempt: &'a Attempt,
+    counts: &'a [Count],
+    record: &'a Record,
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        if !self.record.heard_no() {
+            let undone: Vec<_> = self.counts.iter().map(|count| (*count, Settled::Undone)).collect();
+            self.guard.here.settle_all(self.attempt, &undone);
+        }
+    }
+}
+
 /// A source that a [`Guard`] stands before. Put it outside of the chain of a realm: an attempt counts once.
 pub struct Guarded<S: ?Sized = dyn PasswordSource> {
     guard: Arc<Guard>,
@@ -360,8 +382,10 @@ impl<S: PasswordSource + ?Sized> PasswordSource for Guarded<S> {
         guard.admit(ctx, &attempt, &all).await?;
         let record = ctx.record().map_or_else(|| Arc::new(Record::new()), Arc::clone);
         let ctx = ctx.clone().with_record(Arc::clone(&record));
-        // Who leaves half way has made the attempt: it stays counted.
+        // Who leaves half way, or whose time is over, has heard nothing: that counts only if some source has said no.
+        let unanswered = Unanswered { guard, attempt: &attempt, counts: &all, record: &record };
         let outcome = self.inner.verify(&ctx, login, password).await;
+        std::mem::forget(unanswered);
         let end = match &outcome {
             Ok(Verdict::Accepted(_)) => {
                 if let Some(pair) = pair {
@@ -378,8 +402,10 @@ impl<S: PasswordSource + ?Sized> PasswordSource for Guarded<S> {
                 guard.totals.wrong.fetch_add(1, Ordering::Relaxed);
                 return outcome;
             }
-            // The password was right, or nobody could tell.
-            Ok(Verdict::Rejected(_)) | Err(_) => |_: &Count, _| Settled::Undone,
+            // Some sources say so whatever the password was.
+            Ok(Verdict::Rejected(_)) => return outcome,
+            // Nobody could tell.
+            Err(_) => |_: &Count, _| Settled::Undone,
         };
         let ends: Vec<_> = all.iter().map(|count| (*count, end(count, pair))).collect();
         guard.settle(&attempt, &ends).await;

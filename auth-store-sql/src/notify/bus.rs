@@ -89,6 +89,10 @@ impl Bus for PostgresBus {
         "postgres"
     }
 
+    fn largest(&self) -> usize {
+        LONGEST
+    }
+
     fn listen(&self, ear: Arc<dyn Ear>) -> Result<Listening> {
         listen(Arc::clone(&self.sender), self.channel.clone(), Arc::new(Heard(ear)))
     }

@@ -83,21 +83,21 @@ impl Push {
     /// Any kind: it could not be found out.
     pub async fn missing(&self) -> Result<Option<String>> {
         const TRIGGERS: &str = "SELECT tgname::text, tgargs FROM pg_catalog.pg_trigger WHERE NOT tgisinternal \
-             AND tgenabled IN ('O', 'A') AND tgname LIKE 'gatepost\\_push\\_%' AND tgrelid = to_regclass($1)";
+             AND tgenabled = 'A' AND tgname LIKE 'gatepost\\_push\\_%' AND tgrelid = to_regclass($1)";
         self.with_connection(async |connection| {
             for (table, push) in &self.tables {
                 let query = sqlx::query(TRIGGERS).bind(super::triggers::quoted(table));
                 let rows = query.fetch_all(&mut *connection).await.map_err(classify)?;
                 let mut found = Vec::new();
                 for row in rows {
-                    let (name, mut argument): (String, Vec<u8>) =
+                    let row: (String, Vec<u8>) =
                         (row.try_get(0).map_err(classify)?, row.try_get(1).map_err(classify)?);
-                    // Each argument ends with a NUL.
-                    argument.pop_if(|last| *last == 0);
-                    found.push((name, argument));
+                    found.push(row);
                 }
-                let there = |(name, argument): (&str, String)| {
-                    found.iter().any(|(known, has)| known == name && *has == argument.as_bytes())
+                let there = |(name, arguments): (&str, Vec<String>)| {
+                    // Each argument ends with a NUL.
+                    let wanted: String = arguments.iter().flat_map(|argument| [argument, "\0"]).collect();
+                    found.iter().any(|(known, has)| known == name && *has == wanted.as_bytes())
                 };
                 if !arguments(push).all(there) {
                     return Ok(Some(table.clone()));

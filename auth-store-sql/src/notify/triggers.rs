@@ -87,50 +87,74 @@ pub(crate) fn check(tables: &Pushed) -> Result<()> {
 
 /// Writes the statements that install the triggers, in the order in which they are run, in one transaction.
 pub(crate) fn install(tables: &Pushed) -> Vec<String> {
+    // A change must not fail for what can't be told of it: then anything may have changed. Neither may a change of
+    // everything be compared row by row.
     let function = format!(
         "CREATE OR REPLACE FUNCTION gatepost_push() RETURNS trigger LANGUAGE plpgsql AS $gatepost$\n\
-         DECLARE\n    told integer := 0;\n    message text;\n\
+         DECLARE\n    told integer := 0;\n    many boolean;\n    message text;\n\
          BEGIN\n\
          \x20   IF TG_OP = 'TRUNCATE' THEN\n\
          \x20       PERFORM pg_notify('{CHANNEL}', '[\"all\"]');\n\
          \x20       RETURN NULL;\n\
          \x20   END IF;\n\
-         \x20   FOR message IN EXECUTE TG_ARGV[0] LOOP\n\
-         \x20       told := told + 1;\n\
-         \x20       IF told > {MOST} OR octet_length(message) > {LONGEST} THEN\n\
+         \x20   BEGIN\n\
+         \x20       EXECUTE TG_ARGV[0] INTO many;\n\
+         \x20       IF many THEN\n\
          \x20           PERFORM pg_notify('{CHANNEL}', '[\"all\"]');\n\
          \x20           RETURN NULL;\n\
          \x20       END IF;\n\
-         \x20       PERFORM pg_notify('{CHANNEL}', message);\n\
-         \x20   END LOOP;\n\
+         \x20       FOR message IN EXECUTE TG_ARGV[1] LOOP\n\
+         \x20           told := told + 1;\n\
+         \x20           IF told > {MOST} OR octet_length(message) > {LONGEST} THEN\n\
+         \x20               PERFORM pg_notify('{CHANNEL}', '[\"all\"]');\n\
+         \x20               RETURN NULL;\n\
+         \x20           END IF;\n\
+         \x20           PERFORM pg_notify('{CHANNEL}', message);\n\
+         \x20       END LOOP;\n\
+         \x20   EXCEPTION WHEN OTHERS THEN\n\
+         \x20       PERFORM pg_notify('{CHANNEL}', '[\"all\"]');\n\
+         \x20   END;\n\
          \x20   RETURN NULL;\n\
          END\n$gatepost$"
     );
     let mut statements = vec![function];
     for (table, push) in tables {
-        for ((trigger, event, referencing), (_, argument)) in EVENTS.into_iter().zip(arguments(push)) {
-            let argument = if argument.is_empty() { argument } else { literal(&argument) };
+        for ((trigger, event, referencing), (_, arguments)) in EVENTS.into_iter().zip(arguments(push)) {
+            let arguments: Vec<String> = arguments.iter().map(|argument| literal(argument)).collect();
             statements.push(drop_trigger(trigger, table));
             statements.push(format!(
                 "CREATE TRIGGER {trigger} AFTER {event} ON {} {referencing} FOR EACH STATEMENT \
-                 EXECUTE FUNCTION gatepost_push({argument})",
-                quoted(table)
+                 EXECUTE FUNCTION gatepost_push({})",
+                quoted(table),
+                arguments.join(", ")
             ));
+            // Also for changes that a replica applies.
+            statements.push(format!("ALTER TABLE {} ENABLE ALWAYS TRIGGER {trigger}", quoted(table)));
         }
     }
     statements
 }
 
+/// Takes the function away if no trigger is left that runs it: another source may have its own.
+const DROP_FUNCTION: &str = "DO $gatepost$ BEGIN IF NOT EXISTS (SELECT FROM pg_catalog.pg_trigger \
+     WHERE tgfoid = to_regprocedure('gatepost_push()')) THEN DROP FUNCTION IF EXISTS gatepost_push(); END IF; \
+     END $gatepost$";
+
 /// Writes the statements that take the triggers away.
 pub(crate) fn remove(tables: &Pushed) -> Vec<String> {
     let triggers = tables.keys().flat_map(|table| EVENTS.map(|(trigger, ..)| drop_trigger(trigger, table)));
-    triggers.chain(["DROP FUNCTION IF EXISTS gatepost_push()".to_owned()]).collect()
+    triggers.chain([DROP_FUNCTION.to_owned()]).collect()
 }
 
-/// The triggers of a table, and the argument of each: what it runs.
-pub(crate) fn arguments(push: &PushConfig) -> impl Iterator<Item = (&'static str, String)> {
+/// How many rows of one statement are looked at.
+const ROWS: u32 = 10_000;
+
+/// The triggers of a table, and the arguments of each: whether there are too many rows, and what they are about.
+pub(crate) fn arguments(push: &PushConfig) -> impl Iterator<Item = (&'static str, Vec<String>)> {
     EVENTS.into_iter().map(|(trigger, event, _)| {
-        (trigger, if event == "TRUNCATE" { String::new() } else { query(event, push) })
+        let rows = if event == "DELETE" { "gatepost_before" } else { "gatepost_after" };
+        let many = format!("SELECT count(*) > {ROWS} FROM (SELECT FROM {rows} LIMIT {}) AS some", ROWS + 1);
+        (trigger, if event == "TRUNCATE" { Vec::new() } else { vec![many, query(event, push)] })
     })
 }
 

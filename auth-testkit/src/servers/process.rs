@@ -106,7 +106,9 @@ impl Server {
             if self.ended() {
                 *self.running() = None;
                 let log = self.log();
-                let taken = log.contains("Address already in use");
+                // Or those that a killed PostgreSQL has begun are still on their way out.
+                let taken = log.contains("Address already in use")
+                    || log.contains("pre-existing shared memory block");
                 assert!(taken, "{} ended while it was started:\n{log}", self.program.name);
                 return Err(Taken);
             }
