@@ -40,6 +40,8 @@ const SLACK: Duration = Duration::from_millis(1_500);
 const BACK: Duration = Duration::from_secs(5);
 /// How long each fault lasts: longer than the source's limit, and long enough for its caches to leave it alone.
 const FAULT: Duration = Duration::from_millis(1_500);
+/// How long it lasts where nobody has felt it by then.
+const LONGEST_FAULT: Duration = Duration::from_secs(10);
 
 /// A server that faults can be planted in.
 enum Victim {
@@ -394,6 +396,12 @@ async fn outages(victim: Victim) {
         let before = failed();
         fault.set(&rig, true).await;
         tokio::time::sleep(FAULT).await;
+        // What is remembered may carry everybody through so short a time.
+        let felt = || failed().iter().zip(&before).all(|(now, before)| now > before);
+        let began = stopwatch();
+        while fails && !felt() && began.elapsed() < LONGEST_FAULT {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
         fault.set(&rig, false).await;
         let took = back(&asked, &questions, &name).await;
         let after = failed();

@@ -153,7 +153,8 @@ const ROWS: u32 = 10_000;
 pub(crate) fn arguments(push: &PushConfig) -> impl Iterator<Item = (&'static str, Vec<String>)> {
     EVENTS.into_iter().map(|(trigger, event, _)| {
         let rows = if event == "DELETE" { "gatepost_before" } else { "gatepost_after" };
-        let many = format!("SELECT count(*) > {ROWS} FROM (SELECT FROM {rows} LIMIT {}) AS looked_at", ROWS + 1);
+        let many =
+            format!("SELECT count(*) > {ROWS} FROM (SELECT FROM {rows} LIMIT {}) AS looked_at", ROWS + 1);
         (trigger, if event == "TRUNCATE" { Vec::new() } else { vec![many, query(event, push)] })
     })
 }
