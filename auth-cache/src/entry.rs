@@ -114,7 +114,12 @@ impl Entry {
             }
             Answer::Groups(Lookup::Found(groups)) => groups_bytes(groups),
             Answer::Token(state) => {
-                size_of::<TokenState>() + ARC + who_bytes(&state.principal) + groups_bytes(&state.scopes)
+                let claims = state.claims.as_ref().map_or(0, |claims| ARC + claims.len());
+                size_of::<TokenState>()
+                    + ARC
+                    + who_bytes(&state.principal)
+                    + groups_bytes(&state.scopes)
+                    + claims
             }
             Answer::Account(Lookup::NotFound) | Answer::Groups(Lookup::NotFound) | Answer::Access(_) => 0,
         };

@@ -1,6 +1,7 @@
 //! Answers: enums, never bools. An error is not an answer.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::{GroupSet, Principal};
@@ -175,4 +176,6 @@ pub struct TokenState {
     pub scopes: GroupSet,
     /// From when on it is no longer good, whatever a cache's lifetime says.
     pub expires_at: SystemTime,
+    /// What else it says: the verified claims as the text of a JSON object, if it has any.
+    pub claims: Option<Arc<str>>,
 }

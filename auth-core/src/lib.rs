@@ -7,6 +7,7 @@ mod clock;
 mod counters;
 mod ctx;
 mod error;
+mod families;
 mod feed;
 mod fence;
 mod group_set;
@@ -30,6 +31,10 @@ pub use clock::{BoxFuture, Clock, Moment};
 pub use counters::{Allowance, Attempt, Begun, Count, Counters, REMEMBERED_ATTEMPTS, Settled};
 pub use ctx::{CacheUse, Ctx, Freshness, Record, Step};
 pub use error::{Error, ErrorKind, Result};
+pub use families::{
+    Device, End, EndReason, Ends, Families, Family, FamilyId, Issued, Millis, Renewal, Retry, Revocations,
+    Revoked, TokenMark,
+};
 pub use feed::{ChangeEar, ChangeFeed, Changed};
 pub use fence::{Fence, IdWatch, Outward, Reached, Stamp, Subject, SubjectBuf, Watch};
 pub use group_set::GroupSet;
@@ -40,7 +45,7 @@ pub use object::{Id, ObjectRef};
 pub use password::{MAX_PASSWORD_BYTES, Password, StoredHash};
 pub use ports::{
     Audit, Change, Directory, HashCheck, LoginEvent, NewUser, NoAudit, NoOwners, Owners, Resolver,
-    StateChange, UserEntry,
+    SessionChange, SessionEvent, StateChange, UserEntry,
 };
 pub use principal::{Account, AccountState, Lock, Principal};
 pub use realm::Realm;

@@ -1,14 +1,15 @@
 //! Ports: what the parts need of each other beside the questions.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 
 use crate::{
-    AccountState, CacheUse, Ctx, Lock, Login, Lookup, ObjectRef, Password, Principal, RealmId, Result,
-    SourceInfo, StoredHash, Verdict,
+    AccountState, CacheUse, Ctx, EndReason, FamilyId, Lock, Login, Lookup, ObjectRef, Password, Principal,
+    RealmId, Result, SourceInfo, StoredHash, Verdict,
 };
 
 /// Spends hash jobs that no account asks for, so that all rejections cost the same.
@@ -89,10 +90,70 @@ pub struct LoginEvent<'a> {
     pub cache: CacheUse,
 }
 
-/// Hears of every login: for the audit log and the metrics.
+/// What has happened to a family of refresh tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SessionChange {
+    /// A login has begun it.
+    Begun,
+    /// It was renewed.
+    Renewed,
+    /// The newest token was given again to who had lost it.
+    Retried,
+    /// A token came back that had been replaced: somebody has a copy. The family has ended, unless that is set
+    /// to be told only.
+    ReuseDetected,
+    /// Another client than it was given to has shown a token of it.
+    ClientMismatch,
+    /// A token was shown that is authentic and newer than any that was made: the store was set back, or the server's
+    /// secret is known to somebody.
+    Forged,
+    /// It has ended before its time.
+    Ended(EndReason),
+}
+
+impl SessionChange {
+    /// Returns the name under which it is logged and counted.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Begun => "login",
+            Self::Renewed => "renew",
+            Self::Retried => "retry_in_grace",
+            Self::ReuseDetected => "refresh_reuse_detected",
+            Self::ClientMismatch => "client_mismatch",
+            Self::Forged => "forged_generation",
+            Self::Ended(_) => "ended",
+        }
+    }
+}
+
+/// Something has happened to a family of refresh tokens, or to all of a login or realm. Never holds a token.
+#[derive(Debug)]
+pub struct SessionEvent<'a> {
+    /// The realm.
+    pub realm: &'a str,
+    /// Whose: the login in normal form; none if it is about the whole realm.
+    pub login: Option<&'a str>,
+    /// Which family; none if it is about all of them.
+    pub family: Option<FamilyId>,
+    /// What.
+    pub change: SessionChange,
+    /// To which client it was given.
+    pub client: Option<&'a str>,
+    /// Where the request came from.
+    pub address: Option<IpAddr>,
+    /// How old the token was that was shown, since it was replaced or made, if it is known.
+    pub age: Option<Duration>,
+}
+
+/// Hears of every login and of what happens to sessions: for the audit log and the metrics.
 pub trait Audit: fmt::Debug + Send + Sync {
     /// Hears of one login. Must not wait.
     fn login(&self, event: &LoginEvent<'_>);
+
+    /// Hears of a session. Must not wait.
+    fn session(&self, event: &SessionEvent<'_>);
 }
 
 /// Hears nothing.
@@ -101,6 +162,7 @@ pub struct NoAudit;
 
 impl Audit for NoAudit {
     fn login(&self, _event: &LoginEvent<'_>) {}
+    fn session(&self, _event: &SessionEvent<'_>) {}
 }
 
 /// What a write did.

@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 use crate::{Answer, Ask};
 
 /// The format that is written, and the only one that is read.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// The longest that is written or read: what a memcached keeps unless it is told otherwise.
 const MAX_BYTES: usize = 1 << 20;
@@ -218,6 +218,7 @@ struct WireToken<'a> {
     id: WireId<'a>,
     scopes: Names,
     expires_at: WireTime,
+    claims: Option<&'a str>,
 }
 
 #[derive(Encode, BorrowDecode)]
@@ -410,6 +411,7 @@ impl<'a> WireToken<'a> {
             id: WireId::of(who.id())?,
             scopes: Names(state.scopes.clone()),
             expires_at: WireTime::of(state.expires_at)?,
+            claims: state.claims.as_deref(),
         })
     }
 
@@ -423,6 +425,7 @@ impl<'a> WireToken<'a> {
             principal: principal.ok_or(Undecodable::Malformed)?,
             scopes: self.scopes.0,
             expires_at: self.expires_at.into_time()?,
+            claims: self.claims.map(Arc::from),
         })
     }
 }

@@ -91,6 +91,7 @@ fn examples() -> Vec<(&'static str, Key, Answer)> {
             principal,
             scopes,
             expires_at: after(1_790_000_000, 500_000_000),
+            claims: Some("{\"sub\":\"calvin\"}".into()),
         }))
     };
     let exact = |rule| Login::parse(&RealmId::new("tokens", rule).unwrap(), "susie").unwrap();
@@ -228,7 +229,7 @@ fn any_answer() -> impl Strategy<Value = (Key, SourceInfo, Answer)> {
     );
     let token = (any_who(), any_source(), any_groups(), any_time(), any::<[u8; 32]>()).prop_map(
         |((_, principal), source, scopes, expires_at, id)| {
-            let state = TokenState { principal, scopes, expires_at };
+            let state = TokenState { principal, scopes, expires_at, claims: None };
             (Key::Token(TokenId::new(id)), source, Answer::Token(Arc::new(state)))
         },
     );

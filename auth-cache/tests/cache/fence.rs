@@ -134,6 +134,7 @@ async fn one_invalidation_voids_everything_about_that_person_and_nothing_about_a
             principal: who,
             scopes: GroupSet::empty(),
             expires_at: bed.clock.wall() + seconds(60),
+            claims: None,
         };
         let watch = bed.fence.watch(bed.clock.now());
         tokens.put(&ctx, &TokenId::new([n; 32]), &state, seconds(60), watch).await.unwrap();

@@ -16,6 +16,7 @@ fn state(bed: &Bed, lives: u64) -> TokenState {
         principal: calvin(),
         scopes: GroupSet::empty(),
         expires_at: bed.clock.wall() + seconds(lives),
+        claims: None,
     }
 }
 

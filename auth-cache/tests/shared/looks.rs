@@ -374,6 +374,7 @@ async fn a_token_found_in_the_other_process_ends_with_its_person() {
             principal: principal("calvin"),
             scopes: auth_core::GroupSet::empty(),
             expires_at: clock.wall() + seconds(3600),
+            claims: None,
         };
         let validate = async |node: &Node, tokens: &auth_cache::TokenMemory| {
             assert!(tokens.get(&ctx, &id).await.unwrap().found().is_none());

@@ -247,6 +247,8 @@ impl Audit for Heard {
         };
         self.0.lock().unwrap().push((event.login.to_owned(), outcome, event.remembered));
     }
+
+    fn session(&self, _event: &auth_core::SessionEvent<'_>) {}
 }
 
 /// Returns the answer of a question that does not wait.

@@ -37,7 +37,7 @@ const fn id(case: u8, n: u8) -> TokenId {
 fn state(bench: &TokenBench, login: &str, lives: Duration) -> TokenState {
     let principal = Bench::new(&bench.realm).principal(&info("tokens"), World::user(login));
     let scopes: GroupSet = ["read", "write"].into_iter().collect();
-    TokenState { principal, scopes, expires_at: bench.clock.wall() + lives }
+    TokenState { principal, scopes, expires_at: bench.clock.wall() + lives, claims: Some("{\"a\":1}".into()) }
 }
 
 /// Puts a state that was validated just now: as callers do, after it was asked for.

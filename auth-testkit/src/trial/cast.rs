@@ -288,7 +288,7 @@ impl Cast {
         let principal = self.person(Kind::Tokens, subject).clone();
         // Longer than any run: what ends first is the cache's lifetime.
         let expires_at = clock.wall() + Duration::from_secs(1_000_000);
-        TokenState { principal, scopes: marks(subject, version), expires_at }
+        TokenState { principal, scopes: marks(subject, version), expires_at, claims: None }
     }
 
     pub(crate) fn read_state(&self, subject: usize, state: &TokenState) -> Said {

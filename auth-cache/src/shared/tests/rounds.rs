@@ -177,7 +177,7 @@ fn a_time_is_kept_to_the_nanosecond_also_before_1970() {
         [epoch, epoch + nano, epoch - nano, epoch - second, epoch - second - nano, epoch - second + nano]
     {
         let principal = who("calvin", Id::from(1));
-        let state = TokenState { principal, scopes: GroupSet::empty(), expires_at: time };
+        let state = TokenState { principal, scopes: GroupSet::empty(), expires_at: time, claims: None };
         let answer = Answer::Token(Arc::new(state));
         let key = Key::Token(TokenId::new([0; 32]));
         assert_eq!(decode(&key.ask(), &source("app"), &encode(&answer).unwrap()), Ok(answer), "{time:?}");
