@@ -1,0 +1,197 @@
+//! Every vector of tokens, keys, sets and thumbprints, with its verdict and its class.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a panic is how a test says what is wrong"
+)]
+
+use std::time::{Duration, SystemTime};
+
+use auth_token::{Algorithm, Ends, Jwk, JwkSet, Policy, Purpose, Refusal, Short, Verifier};
+use serde_json::{Value, json};
+
+const VECTORS: &str = include_str!("../../integration-tests/data/jwt_jwk.json");
+
+fn vectors() -> Value {
+    serde_json::from_str(VECTORS).unwrap()
+}
+
+fn group(name: &str) -> Vec<Value> {
+    vectors()[name].as_array().unwrap().clone()
+}
+
+fn texts(value: &Value) -> Vec<String> {
+    value.as_array().into_iter().flatten().map(|one| one.as_str().unwrap().to_owned()).collect()
+}
+
+/// The key as a verifier has it: public halves, but for secrets.
+fn key_of(key: &Value) -> Value {
+    let mut key = key.clone();
+    if key["kty"] != "oct" {
+        for name in ["d", "p", "q", "dp", "dq", "qi"] {
+            key.as_object_mut().unwrap().remove(name);
+        }
+    }
+    key
+}
+
+fn verifier(all: &Value, vector: &Value) -> Option<Verifier> {
+    let asked = &all["verifiers"][vector["verifier"].as_str().unwrap()];
+    let profile = &all["profiles"][vector["profile"].as_str().unwrap()];
+    let keys: Vec<Value> = texts(&asked["keys"]).iter().map(|name| key_of(&all["keys"][name])).collect();
+    let short =
+        if asked["keys"] == json!(["twopi-example-secret"]) { Short::Accepted } else { Short::From32 };
+    let set = JwkSet::own(&json!({ "keys": keys }).to_string(), short).unwrap();
+    let policy = Policy {
+        issuer: profile["iss"].as_str().map(str::to_owned),
+        audience: profile["aud"].as_str().map(str::to_owned),
+        types: profile["typ_required"].is_array().then(|| texts(&profile["typ_required"])),
+        leeway: Duration::from_secs(profile["leeway"].as_u64().unwrap()),
+        required: texts(&profile["require"]),
+        max_bytes: profile["max_token_bytes"].as_u64().map_or(8192, |max| usize::try_from(max).unwrap()),
+        algorithms: Some(
+            texts(&asked["algs"]).iter().filter_map(|name| Algorithm::from_name(name)).collect(),
+        ),
+    };
+    Verifier::new(&set, policy).ok()
+}
+
+fn token_of(vector: &Value) -> String {
+    if let Some(token) = vector["token"].as_str() {
+        return token.to_owned();
+    }
+    let made = &vector["token_gen"];
+    let text = |name: &str| made[name].as_str().unwrap();
+    let count = usize::try_from(made["count"].as_u64().unwrap()).unwrap();
+    format!("{}{}{}", text("prefix"), text("repeat").repeat(count), text("suffix"))
+}
+
+fn time(vector: &Value) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(vector["now"].as_u64().unwrap())
+}
+
+#[test]
+fn every_token_vector_has_its_verdict_and_its_class() {
+    let all = vectors();
+    let (mut wrong, mut count) = (Vec::new(), 0);
+    for vector in group("jwt") {
+        let id = vector["id"].as_str().unwrap();
+        let Some(verifier) = verifier(&all, &vector) else { panic!("{id}: no verifier") };
+        let token = token_of(&vector);
+        let signed_only = vector["profile"] == "sig-only";
+        let said = if signed_only {
+            verifier.verify_signature(&token).map(|payload| String::from_utf8(payload).unwrap())
+        } else {
+            verifier.verify(&token, time(&vector), Ends::Checked).map(|claims| claims.text)
+        };
+        count += 1;
+        // Encryption is out of scope: such tokens are refused, whatever would be in them.
+        let jwe = vector["group"] == "jwe";
+        let verdict = if jwe { "reject" } else { vector["verdict"].as_str().unwrap() };
+        match (&said, verdict) {
+            (Ok(text), "accept") => {
+                if let Some(payload) = vector["payload_utf8"].as_str() {
+                    assert_eq!(text, payload, "{id}");
+                }
+                if vector["claims"].is_object() {
+                    assert_eq!(serde_json::from_str::<Value>(text).unwrap(), vector["claims"], "{id}");
+                }
+            }
+            (Err(why), "reject") => {
+                let class = vector["error"].as_str().filter(|_| !jwe);
+                if class.is_some_and(|class| class != why.as_str()) {
+                    wrong.push(format!("{id}: {why} instead of {}", vector["error"]));
+                }
+            }
+            (_, "either") => {}
+            (said, verdict) => wrong.push(format!("{id}: {said:?} instead of {verdict}")),
+        }
+    }
+    assert!(count >= 200, "{count}");
+    assert!(wrong.is_empty(), "{} of {count}:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn every_key_vector_has_its_verdict() {
+    let mut wrong = Vec::new();
+    for vector in group("jwk") {
+        let id = vector["id"].as_str().unwrap();
+        let purpose = match vector["purpose"].as_str().unwrap() {
+            "import" => Purpose::Import,
+            "verify" => Purpose::Verify,
+            "sign" => Purpose::Sign,
+            other => panic!("{other}"),
+        };
+        let key = Jwk::parse(&vector["jwk"].to_string(), Short::Refused)
+            .and_then(|key| key.allows(purpose).map(|()| key));
+        match (key, vector["verdict"].as_str().unwrap()) {
+            (Ok(key), "accept") => {
+                let print = vector["thumbprint_s256"].as_str().unwrap();
+                assert_eq!(key.thumbprint(), print, "{id}");
+                assert_eq!(key.is_private(), vector["has_private"] == true, "{id}");
+                let public = key.public().map(|key| serde_json::from_str(&key.to_json()).unwrap());
+                assert_eq!(public.unwrap_or(Value::Null), vector["public"], "{id}");
+                // It reads what it writes.
+                let again = Jwk::parse(&key.to_json(), Short::Refused).unwrap();
+                assert_eq!(again.to_json(), key.to_json(), "{id}");
+            }
+            (Err(_), "reject") | (_, "either") => {}
+            (key, verdict) => wrong.push(format!("{id}: {key:?} instead of {verdict}")),
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_key_text_and_thumbprint_has_its_verdict() {
+    for vector in group("jwk_text") {
+        let key = Jwk::parse(vector["text"].as_str().unwrap(), Short::Refused);
+        match vector["verdict"].as_str().unwrap() {
+            "accept" => {
+                assert_eq!(
+                    key.unwrap().thumbprint(),
+                    vector["thumbprint_s256"].as_str().unwrap(),
+                    "{vector}"
+                );
+            }
+            "reject" => assert!(key.is_err(), "{vector}"),
+            _ => {}
+        }
+    }
+    for vector in group("thumbprints") {
+        let key = Jwk::parse(&vector["jwk"].to_string(), Short::Refused).unwrap();
+        assert_eq!(key.thumbprint(), vector["sha256"].as_str().unwrap(), "{vector}");
+    }
+}
+
+#[test]
+fn every_set_vector_has_its_verdict() {
+    for vector in group("jwks") {
+        let set = JwkSet::published(&vector["jwks"].to_string());
+        match vector["verdict"].as_str().unwrap() {
+            "accept" => {
+                let set = set.unwrap();
+                let kids: Vec<_> = set.keys().iter().filter_map(Jwk::kid).collect();
+                assert_eq!(json!(kids), vector["usable_kids"], "{vector}");
+            }
+            "reject" => assert!(set.is_err(), "{vector}"),
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn a_key_that_can_not_be_used_is_told_from_one_that_is_not_there() {
+    let weak = json!({"kty": "oct", "kid": "weak", "alg": "HS256", "k": "52I9yfgjzLgMdbXiKNHSKQ"});
+    let set = JwkSet::own(&weak.to_string(), Short::From32).unwrap();
+    assert_eq!((set.keys().len(), set.unfit().count()), (0, 1));
+    let verifier = Verifier::new(&set, Policy::default()).unwrap();
+    let token = |kid: &str| {
+        let strong = Jwk::from_secret(&[7; 32], Algorithm::Hs256, Short::Refused).unwrap().with_kid(kid);
+        auth_token::Signer::new(&strong, None, None).unwrap().sign("{\"exp\":4102444799}").unwrap()
+    };
+    let now = SystemTime::UNIX_EPOCH;
+    assert_eq!(verifier.verify(&token("weak"), now, Ends::Checked), Err(Refusal::Key));
+    assert_eq!(verifier.verify(&token("other"), now, Ends::Checked), Err(Refusal::UnknownKey));
+}
