@@ -6,6 +6,7 @@ mod fsa;
 mod jose;
 mod jwt;
 mod ring;
+mod service;
 
 pub use access::{AccessFormat, Ends, Grant, Refusal, Valid};
 pub use fsa::{FsaAlgorithm, FsaConfig, FsaFormat};
@@ -14,3 +15,8 @@ pub use jose::{
 };
 pub use jwt::{JwtConfig, JwtFormat, Profile};
 pub use ring::{KeyRing, KeyState, RingConfig, RingEntry, Rotation};
+pub use service::{
+    Bearing, Checked, ClaimsFor, GrantRefusal, Granted, GroupClaims, Invalid, LoggedOut, LoginAsk,
+    MIN_SECRET_BYTES, NoClaims, NoThrottle, NoTokenCache, OnReuse, Parts, REFRESH_PREFIX, RefreshSecrets,
+    Refused, RenewAsk, Session, Throttle, TokenService, TokenSettings, Tokens, claims_of,
+};

@@ -284,6 +284,31 @@ impl Guard {
         }
     }
 
+    /// Counts a token that is no good against the network that it came from, with what is wrong there otherwise. The
+    /// same one again is free. A right one is never made to wait: do not ask about it.
+    ///
+    /// # Errors
+    /// [`Throttled`](ErrorKind::Throttled), with the time to wait, if too much was wrong there.
+    pub async fn wrong_token(&self, ctx: &Ctx, shown: &[u8]) -> Result<()> {
+        let Some(network) = ctx.client().and_then(network_of) else { return Ok(()) };
+        let tag = blake3::Hasher::new_keyed(&self.key).update(b"token").update(shown).finalize();
+        let id = self.ids.hash_one(self.next.fetch_add(1, Ordering::Relaxed));
+        let tag = *tag.as_bytes().first_chunk().unwrap_or(&[0; 8]);
+        let attempt = Attempt { id: id.to_le_bytes(), tag };
+        let count = Count { key: self.network(&network), allowance: self.config.network };
+        match self.begin(&attempt, &[count]).await {
+            Begun::Go => {
+                self.totals.wrong.fetch_add(1, Ordering::Relaxed);
+                Ok(())
+            }
+            Begun::Wait(wait) => {
+                self.totals.refused.fetch_add(1, Ordering::Relaxed);
+                ctx.note(|| Step::new("guard", format_args!("too many wrong tokens: wait {wait:?}")));
+                Err(Error::new(ErrorKind::Throttled, "too many wrong tokens").retry_after(wait))
+            }
+        }
+    }
+
     /// Reports whether somebody has to wait who asks about this login from there, as far as this process knows.
     fn has_to_wait(&self, login: &Login, client: IpAddr) -> bool {
         !self.here.is_quiet()
