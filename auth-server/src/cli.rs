@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Answers who a login is, and what it may do.
 #[derive(Debug, Parser)]
@@ -39,6 +39,12 @@ pub(crate) enum Verb {
     Object(ObjectVerb),
     /// Make or verify a password hash, outside any configuration; the password comes from standard input.
     Hash(HashArgs),
+    /// Make, show and check keys, outside any configuration.
+    #[command(subcommand)]
+    Key(KeyVerb),
+    /// Look at tokens.
+    #[command(subcommand)]
+    Token(TokenVerb),
     /// Show what the caches did, and make them ask again.
     #[command(subcommand)]
     Cache(CacheVerb),
@@ -296,6 +302,174 @@ pub(crate) struct HashArgs {
     #[arg(long, default_value = "")]
     pub(crate) realm: String,
     /// The time in seconds since 1970, for one-time codes; now unless given.
+    #[arg(long)]
+    pub(crate) now: Option<u64>,
+}
+
+/// A kind of key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kty {
+    /// A secret, for HMAC.
+    #[value(name = "oct")]
+    Oct,
+    /// Ed25519.
+    #[value(name = "OKP", alias = "okp")]
+    Okp,
+    /// A curve of NIST, for ECDSA.
+    #[value(name = "EC", alias = "ec")]
+    Ec,
+    /// RSA.
+    #[value(name = "RSA", alias = "rsa")]
+    Rsa,
+}
+
+/// What a key is wanted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum KeyUse {
+    Import,
+    Verify,
+    Sign,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeyVerb {
+    /// Make a key, as a JWK in one line.
+    New {
+        /// Its kind; of `--alg` unless given, else OKP.
+        #[arg(long)]
+        kty: Option<Kty>,
+        /// What it is for: HS256 to HS512, RS256 to PS512, ES256 to ES512, EdDSA.
+        #[arg(long)]
+        alg: Option<String>,
+        /// The curve of an EC key: P-256 (default), P-384 or P-521.
+        #[arg(long)]
+        crv: Option<String>,
+        /// How many bits an RSA key has: 2048 (default), 3072, 4096 or 8192.
+        #[arg(long)]
+        bits: Option<u32>,
+        /// Its name (else its thumbprint; a secret has none unless `--alg` is given).
+        #[arg(long)]
+        kid: Option<String>,
+    },
+    /// Print the public half of a key, or of each key of a set: JWK, JWKS or PEM.
+    Public {
+        /// The file; `-` is standard input.
+        #[arg(default_value = "-")]
+        file: PathBuf,
+    },
+    /// Print the thumbprint of a key (RFC 7638, SHA-256).
+    Thumbprint {
+        /// The file; `-` is standard input.
+        #[arg(default_value = "-")]
+        file: PathBuf,
+    },
+    /// Make a key for Fernet.
+    Fernet,
+    /// May this key, or this published set, be imported? Exit status 0 yes, 1 no.
+    Check {
+        /// The file: JWK, JWKS or PEM; `-` is standard input.
+        file: PathBuf,
+        /// What for.
+        #[arg(long = "for", value_name = "USE", default_value = "import")]
+        purpose: KeyUse,
+        /// Take secrets that are too short.
+        #[arg(long)]
+        allow_weak_key: bool,
+    },
+    /// Have another key follow in a folder of keys.
+    Rotate {
+        /// The folder.
+        #[arg(long)]
+        folder: PathBuf,
+        /// What the new key is for (else what the current one is).
+        #[arg(long)]
+        alg: Option<String>,
+        /// For how long it is published before it signs.
+        #[arg(long, value_name = "TIME", default_value = "24h")]
+        publish: String,
+        /// For how long the one before is kept after it has signed for the last time.
+        #[arg(long, value_name = "TIME", default_value = "90m")]
+        keep: String,
+        /// Sign with it at once.
+        #[arg(long)]
+        at_once: bool,
+        /// A key is in wrong hands: sign with the new one at once, and believe no other.
+        #[arg(long, conflicts_with = "at_once")]
+        compromised: bool,
+        /// The time in seconds since 1970; now unless given.
+        #[arg(long)]
+        now: Option<u64>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenVerb {
+    /// Verify a token outside any configuration: exit status 0 valid, 1 invalid.
+    Verify(Box<TokenVerify>),
+}
+
+/// What a token looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TokenType {
+    /// FlaskSimpleAuth's.
+    Fsa,
+    /// A JWT.
+    Jwt,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TokenVerify {
+    /// The token; `-` is standard input, of which one final line feed is removed.
+    pub(crate) token: String,
+    /// What it looks like.
+    #[arg(long = "type", value_name = "TYPE")]
+    pub(crate) kind: TokenType,
+    /// fsa: where it holds.
+    #[arg(long, required_if_eq("kind", "fsa"))]
+    pub(crate) realm: Option<String>,
+    /// fsa: the file of the secret, of which one final line end is removed.
+    #[arg(long, value_name = "FILE", required_if_eq("kind", "fsa"))]
+    pub(crate) secret_file: Option<PathBuf>,
+    /// fsa: what it is signed with.
+    #[arg(long, default_value = "blake2s")]
+    pub(crate) algo: String,
+    /// fsa: to how many bytes the signature is cut.
+    #[arg(long, default_value_t = 16)]
+    pub(crate) length: usize,
+    /// fsa: for how long after its end it is still taken.
+    #[arg(long, value_name = "TIME", default_value = "0s")]
+    pub(crate) grace: String,
+    /// jwt: the file of the keys: a set, one key, or PEM.
+    #[arg(long, value_name = "FILE", required_if_eq("kind", "jwt"))]
+    pub(crate) jwks: Option<PathBuf>,
+    /// jwt: an algorithm that is accepted; may be repeated. Those of the keys unless given.
+    #[arg(long, num_args = 1..)]
+    pub(crate) alg: Vec<String>,
+    /// Who must have made it.
+    #[arg(long)]
+    pub(crate) issuer: Option<String>,
+    /// jwt: for whom it must have been made. Unless given, a token that is for somebody in particular is refused.
+    #[arg(long)]
+    pub(crate) audience: Option<String>,
+    /// jwt: a kind that is accepted; may be repeated. Unchecked unless given.
+    #[arg(long, num_args = 1..)]
+    pub(crate) typ: Vec<String>,
+    /// jwt: how much clocks may differ.
+    #[arg(long, value_name = "TIME", default_value = "0s")]
+    pub(crate) leeway: String,
+    /// jwt: a claim that must be there; may be repeated. `exp` always must.
+    #[arg(long, value_name = "CLAIM", num_args = 1..)]
+    pub(crate) require: Vec<String>,
+    /// jwt: the longest token.
+    #[arg(long, default_value_t = 8192)]
+    pub(crate) max_bytes: usize,
+    /// jwt: take secrets of less than 32 bytes.
+    #[arg(long)]
+    pub(crate) allow_weak_key: bool,
+    /// jwt: check the signature alone; the payload may be anything.
+    #[arg(long)]
+    pub(crate) signature_only: bool,
+    /// The time in seconds since 1970; now unless given.
     #[arg(long)]
     pub(crate) now: Option<u64>,
 }

@@ -2,8 +2,10 @@
 
 use std::io::{IsTerminal as _, Read as _};
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
-use auth_core::{Error, ErrorKind, Result};
+use auth_core::{Clock as _, Error, ErrorKind, Result};
+use auth_stack::SystemClock;
 use zeroize::Zeroizing;
 
 use crate::command::Secret;
@@ -47,4 +49,47 @@ pub(crate) fn file(path: &Path) -> Result<Secret> {
         return Err(wrong("the file is larger than 16 MiB"));
     }
     Ok(Secret(bytes))
+}
+
+/// Reads a file, or standard input if it is `-`; of any length up to `most`, and a byte of what is longer.
+pub(crate) fn given(path: &Path, most: usize) -> Result<Zeroizing<Vec<u8>>> {
+    let failed = |error| {
+        Error::new(ErrorKind::Invalid, "can't read the file").with("file", path.display()).because(error)
+    };
+    let most = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);
+    let mut bytes = Zeroizing::new(Vec::with_capacity(4096));
+    if path.as_os_str() == "-" {
+        std::io::stdin().lock().take(most).read_to_end(&mut bytes).map_err(failed)?;
+    } else {
+        std::fs::File::open(path).map_err(failed)?.take(most).read_to_end(&mut bytes).map_err(failed)?;
+    }
+    Ok(bytes)
+}
+
+/// Reads a length of time: a whole number and `ms`, `s`, `m`, `h` or `d`.
+pub(crate) fn duration(text: &str) -> Result<Duration> {
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let unit = match text.get(digits.len()..) {
+        Some("ms") => Some(1),
+        Some("s") => Some(1000),
+        Some("m") => Some(60_000),
+        Some("h") => Some(3_600_000),
+        Some("d") => Some(86_400_000),
+        _ => None,
+    };
+    let length = digits.parse::<u64>().ok().zip(unit).and_then(|(number, unit)| number.checked_mul(unit));
+    length.map(Duration::from_millis).ok_or_else(|| {
+        Error::new(ErrorKind::Invalid, "a length of time is a whole number and ms, s, m, h or d, as in 30s")
+            .with("given", text)
+    })
+}
+
+/// The time that was given, or else now.
+pub(crate) fn time(unix: Option<u64>) -> Result<SystemTime> {
+    match unix {
+        None => Ok(SystemClock::new().wall()),
+        Some(unix) => SystemTime::UNIX_EPOCH
+            .checked_add(Duration::from_secs(unix))
+            .ok_or_else(|| Error::new(ErrorKind::Invalid, "there is no such time")),
+    }
 }

@@ -9,6 +9,7 @@ mod figures;
 mod hash;
 mod import;
 mod input;
+mod key;
 mod ldap;
 mod metrics;
 mod net;
@@ -19,6 +20,7 @@ mod serve;
 mod sql;
 #[cfg(test)]
 mod tests;
+mod token;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -28,7 +30,9 @@ use auth_stack::{Builder, Stack};
 use clap::Parser as _;
 use tracing_subscriber::EnvFilter;
 
-use crate::cli::{CacheVerb, CheckVerb, Cli, ConfigVerb, GroupVerb, LdapVerb, ObjectVerb, UserVerb, Verb};
+use crate::cli::{
+    CacheVerb, CheckVerb, Cli, ConfigVerb, GroupVerb, LdapVerb, ObjectVerb, TokenVerb, UserVerb, Verb,
+};
 use crate::command::{Command, Credential, Reply, Secret};
 
 /// Wrong use, or a configuration that can't be: the exit status.
@@ -144,6 +148,8 @@ async fn run(cli: &Cli) -> Result<Reply> {
             }
             Ok(reply)
         }
+        Verb::Key(verb) => key::run(verb, cli.json),
+        Verb::Token(TokenVerb::Verify(args)) => token::verify(args),
         Verb::Ldap(LdapVerb::Probe(args)) => {
             let probe = ldap::probe(args).await?;
             if cli.json {
@@ -261,7 +267,14 @@ fn command(verb: &Verb) -> Result<Command> {
         Verb::Cache(CacheVerb::Flush(about)) => void(about, true),
         Verb::Sources => Command::Sources { probe: false },
         Verb::Reload => Command::Reload,
-        Verb::Serve | Verb::Hash(_) | Verb::Config(_) | Verb::Ldap(_) | Verb::Print(_) | Verb::Sql(_) => {
+        Verb::Serve
+        | Verb::Hash(_)
+        | Verb::Key(_)
+        | Verb::Token(_)
+        | Verb::Config(_)
+        | Verb::Ldap(_)
+        | Verb::Print(_)
+        | Verb::Sql(_) => {
             return Err(Error::new(ErrorKind::Internal, "this command needs no stack"));
         }
     })

@@ -183,7 +183,7 @@ impl Built {
         let typ = config.typ.as_deref();
         let signers = keys.keys.iter().map(|key| Signer::new(&key.jwk, Some(key.algorithm), typ));
         let signers = signers.collect::<Result<Vec<_>>>()?;
-        let mut verifier = Verifier::new(&set, config.policy(algorithms))?;
+        let mut verifier = Verifier::new(&set, config.policy(algorithms));
         signers.iter().for_each(|signer| verifier.know(signer.header()));
         Ok(Self { version, keys, verifier, signers })
     }

@@ -317,6 +317,8 @@ impl KeyRing {
             .keys
             .iter()
             .enumerate()
+            // The newest stands last: of two that begin at the same time it is the one that signs.
+            .rev()
             .filter(|(_, key)| key.lives(now))
             .map(|(at, key)| RingEntry {
                 kid: key.jwk.kid().map(str::to_owned),

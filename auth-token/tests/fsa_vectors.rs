@@ -59,7 +59,7 @@ fn jwt(config: &Value) -> Option<Verifier> {
         algorithms: Some(vec![algorithm]),
         ..Policy::default()
     };
-    Some(Verifier::new(&JwkSet::new(vec![key]).unwrap(), policy).unwrap())
+    Some(Verifier::new(&JwkSet::new(vec![key]).unwrap(), policy))
 }
 
 #[test]

@@ -2,8 +2,6 @@
 
 use std::time::{Duration, SystemTime};
 
-use auth_core::{Error, ErrorKind, Result};
-
 use super::key::VerifyingKey;
 use super::{Algorithm, Jwk, JwkSet, Node, Object, Purpose, unbase64};
 use crate::access::{Ends, Refusal};
@@ -96,10 +94,8 @@ impl Verifier {
     ///
     /// A key without `alg` is used with those of the accepted algorithms that are for its kind; if none are named, with
     /// the usual one.
-    ///
-    /// # Errors
-    /// [`Invalid`](ErrorKind::Invalid) if there is no key.
-    pub fn new(set: &JwkSet, policy: Policy) -> Result<Self> {
+    #[must_use]
+    pub fn new(set: &JwkSet, policy: Policy) -> Self {
         let mut keys: Vec<Entry> =
             set.keys().iter().map(|key| entry(key, policy.algorithms.as_deref())).collect();
         keys.extend(set.unfit().map(|(kid, _)| Entry {
@@ -107,10 +103,7 @@ impl Verifier {
             with: Vec::new(),
             fit: false,
         }));
-        if keys.is_empty() {
-            return Err(Error::new(ErrorKind::Invalid, "there is no key to verify with"));
-        }
-        Ok(Self { policy, keys, known: Vec::new() })
+        Self { policy, keys, known: Vec::new() }
     }
 
     /// Reads a header once and for all.
@@ -130,7 +123,7 @@ impl Verifier {
     ///
     /// # Errors
     /// Why it is refused.
-    pub fn verify(&self, token: &str, now: SystemTime, ends: Ends) -> std::result::Result<Claims, Refusal> {
+    pub fn verify(&self, token: &str, now: SystemTime, ends: Ends) -> Result<Claims, Refusal> {
         let (found, payload) = self.signed(token)?;
         let text = String::from_utf8(payload).map_err(|_| Refusal::Malformed)?;
         let object = Object::parse(&text).ok_or(Refusal::Malformed)?;
@@ -147,12 +140,12 @@ impl Verifier {
     ///
     /// # Errors
     /// Why it is refused.
-    pub fn verify_signature(&self, token: &str) -> std::result::Result<Vec<u8>, Refusal> {
+    pub fn verify_signature(&self, token: &str) -> Result<Vec<u8>, Refusal> {
         self.signed(token).map(|(_, payload)| payload)
     }
 
     /// The signature holds: what was signed, and with which key.
-    fn signed(&self, token: &str) -> std::result::Result<(Found, Vec<u8>), Refusal> {
+    fn signed(&self, token: &str) -> Result<(Found, Vec<u8>), Refusal> {
         if token.len() > self.policy.max_bytes {
             return Err(Refusal::TooLarge);
         }
@@ -177,7 +170,7 @@ impl Verifier {
         Ok((found, payload))
     }
 
-    fn header(&self, segment: &[u8]) -> std::result::Result<Found, Refusal> {
+    fn header(&self, segment: &[u8]) -> Result<Found, Refusal> {
         let text =
             unbase64(segment).and_then(|bytes| String::from_utf8(bytes).ok()).ok_or(Refusal::Malformed)?;
         let header = Object::parse(&text).ok_or(Refusal::Malformed)?;
@@ -228,8 +221,8 @@ impl Verifier {
         token: &str,
         now: SystemTime,
         ends: Ends,
-        read: impl FnOnce(&Object<'_>, Dates, usize) -> std::result::Result<T, Refusal>,
-    ) -> std::result::Result<(T, String), Refusal> {
+        read: impl FnOnce(&Object<'_>, Dates, usize) -> Result<T, Refusal>,
+    ) -> Result<(T, String), Refusal> {
         let (found, payload) = self.signed(token)?;
         let text = String::from_utf8(payload).map_err(|_| Refusal::Malformed)?;
         let object = Object::parse(&text).ok_or(Refusal::Malformed)?;
@@ -267,12 +260,7 @@ fn plain(typ: &str) -> &str {
 }
 
 /// Checks claims: first that each is of its kind, then that none is missing, then what they say.
-fn check(
-    policy: &Policy,
-    claims: &Object<'_>,
-    now: SystemTime,
-    ends: Ends,
-) -> std::result::Result<Dates, Refusal> {
+fn check(policy: &Policy, claims: &Object<'_>, now: SystemTime, ends: Ends) -> Result<Dates, Refusal> {
     let (mut exp, mut nbf, mut iat) = (None, None, None);
     let (mut issuer, mut audience) = (None, None);
     for (name, value) in claims.iter() {
@@ -340,7 +328,7 @@ fn is_for(audience: &Node<'_>, wanted: &str) -> bool {
 }
 
 /// A date of a token, since 1970: a number from 0 to the end of the year 9999.
-pub(crate) fn date(value: &Node<'_>) -> std::result::Result<Duration, Refusal> {
+pub(crate) fn date(value: &Node<'_>) -> Result<Duration, Refusal> {
     let date = match value {
         Node::Whole(seconds) => Some(Duration::from_secs(*seconds)),
         // Anything that is no length of time (negative, endless, too long for its type) is no date either.
