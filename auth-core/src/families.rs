@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::{Ctx, Error, ErrorKind, Lookup, Result};
+use crate::{Ctx, Error, ErrorKind, Lookup, MAX_LOGIN_BYTES, Result};
 
 /// A moment of the time of day: milliseconds since 1970, as every process on a store tells it.
 pub type Millis = u64;
@@ -182,6 +182,59 @@ impl Family {
     /// The longest name of a [`secret`](Self::secret), in bytes.
     pub const MAX_SECRET_NAME_BYTES: usize = 64;
 
+    /// The last moment that every store can keep: what a double holds without a loss.
+    pub const MAX_TIME: Millis = (1 << 53) - 1;
+
+    /// Checks that every store can keep it: what [`begin`](Families::begin) takes.
+    ///
+    /// # Errors
+    /// [`Invalid`](ErrorKind::Invalid), naming the field: a text is longer than it may be, has a NUL, or is empty where it
+    /// must say something; or a time is past [`MAX_TIME`](Self::MAX_TIME).
+    pub fn check(&self) -> Result<()> {
+        let wrong = |field: &'static str, fault: &'static str| {
+            Err(Error::new(ErrorKind::Invalid, format!("a session's {field} {fault}")))
+        };
+        let must = [
+            ("realm", &*self.realm, MAX_LOGIN_BYTES),
+            ("login", &self.login, MAX_LOGIN_BYTES),
+            ("person", &self.person, Self::MAX_PERSON_BYTES),
+            ("secret", &self.secret, Self::MAX_SECRET_NAME_BYTES),
+        ];
+        let may = [
+            ("client", self.client.as_deref(), Self::MAX_NAME_BYTES),
+            ("scope", Some(self.scope.as_str()), Self::MAX_SCOPE_BYTES),
+            ("device", self.device.name.as_deref(), Self::MAX_NAME_BYTES),
+            ("agent", self.device.agent.as_deref(), Self::MAX_AGENT_BYTES),
+        ];
+        if let Some((field, ..)) = must.iter().find(|(_, text, _)| text.is_empty()) {
+            return wrong(field, "is empty");
+        }
+        for (field, text, most) in
+            must.into_iter().map(|(field, text, most)| (field, Some(text), most)).chain(may)
+        {
+            let Some(text) = text else { continue };
+            if text.len() > most {
+                return wrong(field, "is too long");
+            }
+            if text.contains('\0') {
+                return wrong(field, "has a NUL");
+            }
+        }
+        let times = [
+            self.rotated_at,
+            self.created_at,
+            self.last_used_at,
+            self.idle,
+            self.idle_end,
+            self.absolute_end,
+            self.ended.map_or(0, |(at, _)| at),
+        ];
+        if times.iter().any(|time| *time > Self::MAX_TIME) {
+            return wrong("time", "is too far away");
+        }
+        Ok(())
+    }
+
     /// Reports whether a token of it can be good.
     #[must_use]
     pub const fn is_live(&self, now: Millis) -> bool {
@@ -351,7 +404,7 @@ pub trait Families: Revocations {
     /// Enters a new family.
     ///
     /// # Errors
-    /// Any kind. [`Invalid`](ErrorKind::Invalid) if its id is taken.
+    /// Any kind. [`Invalid`](ErrorKind::Invalid) if its id is taken, or it [can't be kept](Family::check).
     async fn begin(&self, ctx: &Ctx, family: &Family) -> Result<()>;
 
     /// Shows a family, ended or not.

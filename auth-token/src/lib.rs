@@ -5,6 +5,7 @@ mod access;
 mod fsa;
 mod jose;
 mod jwt;
+mod memory;
 mod ring;
 mod service;
 
@@ -14,6 +15,7 @@ pub use jose::{
     Algorithm, Claims, Jwk, JwkSet, KeyType, MAX_NUMERIC_DATE, Policy, Purpose, Short, Signer, Verifier,
 };
 pub use jwt::{JwtConfig, JwtFormat, Profile};
+pub use memory::MemoryFamilies;
 pub use ring::{KeyRing, KeyState, RingConfig, RingEntry, Rotation};
 pub use service::{
     Bearing, Checked, ClaimsFor, GrantRefusal, Granted, GroupClaims, Invalid, LoggedOut, LoginAsk,
