@@ -127,19 +127,24 @@ pub fn basic_credentials(headers: &HeaderMap, max_bytes: usize) -> Result<Creden
 pub fn challenge(realm: &str) -> HeaderValue {
     let mut value = String::with_capacity(32 + realm.len());
     value.push_str("Basic realm=\"");
-    for part in realm.split_inclusive(['"', '\\']) {
-        match part.strip_suffix(['"', '\\']) {
-            Some(before) => {
-                push_escaped(&mut value, before, |byte| matches!(byte, 0x20..0x7f));
-                value.push('\\');
-                value.push_str(part.get(before.len()..).unwrap_or_default());
-            }
-            None => push_escaped(&mut value, part, |byte| matches!(byte, 0x20..0x7f)),
-        }
-    }
+    push_quoted(&mut value, realm);
     value.push_str("\", charset=\"UTF-8\"");
     // What was pushed is printable ASCII; a challenge without the name is still one.
     HeaderValue::try_from(value).unwrap_or(HeaderValue::from_static("Basic realm=\"\", charset=\"UTF-8\""))
+}
+
+/// Appends a text as it stands between the quotes of a parameter: printable ASCII, the rest percent-encoded.
+pub(crate) fn push_quoted(out: &mut String, text: &str) {
+    for part in text.split_inclusive(['"', '\\']) {
+        match part.strip_suffix(['"', '\\']) {
+            Some(before) => {
+                push_escaped(out, before, |byte| matches!(byte, 0x20..0x7f));
+                out.push('\\');
+                out.push_str(part.get(before.len()..).unwrap_or_default());
+            }
+            None => push_escaped(out, part, |byte| matches!(byte, 0x20..0x7f)),
+        }
+    }
 }
 
 #[cfg(test)]

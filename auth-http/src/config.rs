@@ -130,15 +130,19 @@ impl FrontConfig {
         if self.hosts.is_empty() {
             return Ok(&self.default_realm);
         }
-        let host = match parts.headers.get(&FORWARDED_HOST) {
+        let Some(host) = self.host_of(parts) else { return Ok(&self.default_realm) };
+        let host = std::str::from_utf8(host).ok().and_then(host_name).ok_or("unreadable_host")?;
+        Ok(self.hosts.get(&host).unwrap_or(&self.default_realm))
+    }
+
+    /// Returns the host of a request as it is written.
+    pub(crate) fn host_of<'a>(&self, parts: &'a Parts) -> Option<&'a [u8]> {
+        match parts.headers.get(&FORWARDED_HOST) {
             Some(forwarded) if self.trusts_peer_of(parts) => Some(forwarded.as_bytes()),
             // HTTP/2 sends the host with the target.
             _ => (parts.headers.get(&HOST).map(HeaderValue::as_bytes))
                 .or_else(|| parts.uri.authority().map(|authority| authority.as_str().as_bytes())),
-        };
-        let Some(host) = host else { return Ok(&self.default_realm) };
-        let host = std::str::from_utf8(host).ok().and_then(host_name).ok_or("unreadable_host")?;
-        Ok(self.hosts.get(&host).unwrap_or(&self.default_realm))
+        }
     }
 
     /// Tells from which address a request comes: the peer's, or what trusted proxies say in `X-Forwarded-For`, the last
@@ -194,6 +198,11 @@ pub(crate) fn smuggled(parts: &Parts) -> Option<&'static str> {
 
 /// Brings a host to the form in which hosts are compared.
 fn host_name(text: &str) -> Option<String> {
+    host_and_port(text).map(|(name, _)| name)
+}
+
+/// Reads a host in the form in which hosts are compared, and its port: empty if there is none.
+pub(crate) fn host_and_port(text: &str) -> Option<(String, &str)> {
     if text.len() > MAX_HOST_BYTES {
         return None;
     }
@@ -214,7 +223,7 @@ fn host_name(text: &str) -> Option<String> {
         }
     };
     let port = port.strip_prefix(':').unwrap_or(port);
-    port.bytes().all(|byte| byte.is_ascii_digit()).then_some(name)
+    port.bytes().all(|byte| byte.is_ascii_digit()).then_some((name, port))
 }
 
 #[cfg(test)]

@@ -102,8 +102,13 @@ fn decode(value: &str) -> Option<Cow<'_, str>> {
     if !value.bytes().any(|byte| matches!(byte, b'%' | b'+')) {
         return Some(Cow::Borrowed(value));
     }
+    String::from_utf8(decode_bytes(value.as_bytes())?).ok().map(Cow::Owned)
+}
+
+/// Undoes percent-encoding, and `+` for a blank; `None` if a percent sign stands alone. Reserves once.
+pub(crate) fn decode_bytes(value: &[u8]) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(value.len());
-    let mut rest = value.bytes();
+    let mut rest = value.iter().copied();
     while let Some(byte) = rest.next() {
         bytes.push(match byte {
             b'+' => b' ',
@@ -114,7 +119,7 @@ fn decode(value: &str) -> Option<Cow<'_, str>> {
             _ => byte,
         });
     }
-    String::from_utf8(bytes).ok().map(Cow::Owned)
+    Some(bytes)
 }
 
 #[cfg(test)]

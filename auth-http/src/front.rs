@@ -4,17 +4,20 @@ use std::fmt;
 use std::sync::Arc;
 
 use auth_core::{Access, Clock, Ctx, Error, ErrorKind, GroupSet, Member, Principal, Realm, Result, Verdict};
+use auth_token::{Checked, TokenService};
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::response::Response;
 use axum::routing::any;
+use zeroize::Zeroizing;
 
 use crate::FrontConfig;
-use crate::basic::{Credentials, basic_credentials};
+use crate::basic::{Credentials, Unusable, basic_credentials};
 use crate::config::smuggled;
 use crate::demand::{Demand, ObjectDemand};
 use crate::reply::{Endpoint, Identity, Outcome};
+use crate::token::{Wrong, bearer_token};
 
 /// Knows the realms by name. Asked for every request, so that a reload takes effect at once.
 ///
@@ -24,6 +27,12 @@ use crate::reply::{Endpoint, Identity, Outcome};
 pub trait Realms: fmt::Debug + Send + Sync {
     /// Returns the realm of this name.
     fn realm(&self, name: &str) -> Option<Arc<Realm>>;
+
+    /// Returns the token service of this realm, whose access tokens are taken beside passwords. None by default.
+    fn tokens(&self, name: &str) -> Option<Arc<TokenService>> {
+        let _ = name;
+        None
+    }
 
     /// Returns the settings that stand now, in the place of those that the routes were made with.
     fn config(&self) -> Option<Arc<FrontConfig>> {
@@ -59,7 +68,13 @@ struct Front {
 struct Question {
     realm: Arc<Realm>,
     demand: Demand,
-    credentials: Credentials,
+    shown: Shown,
+}
+
+/// What a request presents.
+enum Shown {
+    Password(Credentials),
+    Token(Arc<TokenService>, Zeroizing<String>),
 }
 
 impl Front {
@@ -77,6 +92,7 @@ impl Front {
             }
             Err(outcome) => outcome,
         };
+        let outcome = self.offering_tokens(outcome);
         tell(endpoint, &outcome);
         outcome.into_response(endpoint)
     }
@@ -104,19 +120,61 @@ impl Front {
             return Err(Outcome::Failed(error));
         }
         match basic_credentials(&parts.headers, config.max_header_bytes()) {
-            Ok(credentials) => Ok(Question { realm, demand, credentials }),
+            Ok(credentials) => Ok(Question { realm, demand, shown: Shown::Password(credentials) }),
+            Err(Unusable::NotBasic) => self.read_token(parts, config, realm, demand),
             Err(unusable) => Err(unauthenticated(&realm, unusable.as_str())),
         }
+    }
+
+    /// Understands a request that shows no password, if its realm takes tokens.
+    fn read_token(
+        &self,
+        parts: &Parts,
+        config: &FrontConfig,
+        realm: Arc<Realm>,
+        demand: Demand,
+    ) -> std::result::Result<Question, Outcome> {
+        let Some(service) = self.realms.tokens(realm.id().name()) else {
+            return Err(unauthenticated(&realm, Unusable::NotBasic.as_str()));
+        };
+        match bearer_token(&parts.headers, config.max_header_bytes()) {
+            Ok(token) => {
+                let shown = Shown::Token(service, Zeroizing::new(token.to_owned()));
+                Ok(Question { realm, demand, shown })
+            }
+            Err(reason) if reason.is_absence() => Err(unauthenticated(&realm, Unusable::NotBasic.as_str())),
+            Err(reason) => Err(token_refused(&realm, reason.into(), reason.as_str())),
+        }
+    }
+
+    /// Says that a token would do, too, where one would.
+    fn offering_tokens(&self, mut outcome: Outcome) -> Outcome {
+        if let Outcome::Unauthenticated { realm, bearer, .. } = &mut outcome
+            && bearer.is_none()
+            && self.realms.tokens(realm).is_some()
+        {
+            *bearer = Some(Wrong::Absent);
+        }
+        outcome
     }
 }
 
 impl Question {
     async fn decide(self, ctx: &Ctx) -> Result<Outcome> {
-        let Self { realm, demand, credentials } = self;
-        let (login, password) = credentials.into_parts();
-        let who = match realm.attempt(ctx, &login, password).await? {
-            Verdict::Accepted(who) => who,
-            Verdict::Rejected(reject) => return Ok(unauthenticated(&realm, reject.as_str())),
+        let Self { realm, demand, shown } = self;
+        let who = match shown {
+            Shown::Password(credentials) => {
+                let (login, password) = credentials.into_parts();
+                match realm.attempt(ctx, &login, password).await? {
+                    Verdict::Accepted(who) => who,
+                    Verdict::Rejected(reject) => return Ok(unauthenticated(&realm, reject.as_str())),
+                }
+            }
+            Shown::Token(service, token) => match check(&service, ctx, &token).await? {
+                Checked::Valid(state) => state.principal,
+                Checked::Invalid(reason) => return Ok(token_refused(&realm, Wrong::Token, reason.as_str())),
+                _ => return Ok(token_refused(&realm, Wrong::Token, "unknown")),
+            },
         };
         // Asked for even if nothing is demanded: a list that could not be had is no empty list.
         let groups = if realm.lists_groups() {
@@ -151,8 +209,20 @@ async fn members_of(realm: &Realm, ctx: &Ctx, who: &Principal, demanded: &[Strin
     Ok(held.into_iter().collect())
 }
 
+/// Checks a token, from memory if it can.
+async fn check(service: &TokenService, ctx: &Ctx, token: &str) -> Result<Checked> {
+    match service.peek(ctx, token) {
+        Some(state) => Ok(Checked::Valid(state)),
+        None => service.check(ctx, token).await,
+    }
+}
+
 fn unauthenticated(realm: &Realm, reason: &'static str) -> Outcome {
-    Outcome::Unauthenticated { realm: realm.id().name().to_owned(), reason }
+    Outcome::Unauthenticated { realm: realm.id().name().to_owned(), reason, bearer: None }
+}
+
+fn token_refused(realm: &Realm, wrong: Wrong, reason: &'static str) -> Outcome {
+    Outcome::Unauthenticated { realm: realm.id().name().to_owned(), reason, bearer: Some(wrong) }
 }
 
 /// Logs the class of what came of a request: no login, no header, no secret.
@@ -160,7 +230,7 @@ fn tell(endpoint: Endpoint, outcome: &Outcome) {
     let endpoint = endpoint.as_str();
     match outcome {
         Outcome::Allowed(_) => tracing::debug!(endpoint, "allowed"),
-        Outcome::Unauthenticated { realm, reason } => {
+        Outcome::Unauthenticated { realm, reason, .. } => {
             tracing::debug!(endpoint, realm, reason, "unauthenticated")
         }
         Outcome::Forbidden { reason } => tracing::debug!(endpoint, reason, "forbidden"),

@@ -11,6 +11,7 @@ use axum::http::header::{
 use axum::response::Response;
 
 use crate::basic::challenge;
+use crate::token::{Wrong, bearer_challenge};
 
 const REMOTE_USER: HeaderName = HeaderName::from_static("remote-user");
 const REMOTE_GROUPS: HeaderName = HeaderName::from_static("remote-groups");
@@ -51,8 +52,9 @@ impl Endpoint {
 pub(crate) enum Outcome {
     /// The person may pass.
     Allowed(Identity),
-    /// Nobody who may log in: missing, unusable or wrong credentials.
-    Unauthenticated { realm: String, reason: &'static str },
+    /// Nobody who may log in: missing, unusable or wrong credentials. Where tokens are taken, too: what is wrong with the
+    /// one that was shown, if one was.
+    Unauthenticated { realm: String, reason: &'static str, bearer: Option<Wrong> },
     /// Somebody who does not meet the demands.
     Forbidden { reason: &'static str },
     /// A request that no honest client behind an honest proxy sends.
@@ -69,9 +71,12 @@ impl Outcome {
                 identity.insert_into(response.headers_mut());
                 response
             }
-            Self::Unauthenticated { realm, .. } => {
+            Self::Unauthenticated { realm, bearer, .. } => {
                 let mut response = answer(StatusCode::UNAUTHORIZED, "authentication required\n");
                 response.headers_mut().insert(WWW_AUTHENTICATE, challenge(&realm));
+                if let Some(wrong) = bearer {
+                    response.headers_mut().append(WWW_AUTHENTICATE, bearer_challenge(&realm, &wrong));
+                }
                 response
             }
             Self::Forbidden { .. } => answer(StatusCode::FORBIDDEN, "forbidden\n"),
@@ -95,10 +100,14 @@ impl Outcome {
 /// Says when to come back.
 fn later(status: StatusCode, error: &Error) -> Response {
     let mut response = answer(status, "try again later\n");
-    let wait = error.wait().unwrap_or(DEFAULT_WAIT);
-    let seconds = wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0)).max(1);
-    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds_to_wait(error)));
     response
+}
+
+/// After how many seconds to come back: whole ones, at least one.
+pub(crate) fn seconds_to_wait(error: &Error) -> u64 {
+    let wait = error.wait().unwrap_or(DEFAULT_WAIT);
+    wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0)).max(1)
 }
 
 fn answer(status: StatusCode, body: &'static str) -> Response {
