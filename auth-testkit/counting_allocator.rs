@@ -12,11 +12,14 @@ thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
     // Bytes that were taken and not given back.
     static LIVE: Cell<isize> = const { Cell::new(0) };
+    // Bytes that were taken, given back or not.
+    static TAKEN: Cell<usize> = const { Cell::new(0) };
 }
 
 fn note(allocations: u64, taken: usize, given: usize) {
     ALLOCATIONS.set(ALLOCATIONS.get() + allocations);
     LIVE.set(LIVE.get() + taken.cast_signed() - given.cast_signed());
+    TAKEN.set(TAKEN.get() + taken);
 }
 
 /// Returns how many allocations this thread has made so far.
@@ -28,6 +31,12 @@ pub(crate) fn allocations() -> u64 {
 #[allow(dead_code, reason = "not every test that counts asks for both")]
 pub(crate) fn live_bytes() -> isize {
     LIVE.get()
+}
+
+/// Returns how many bytes this thread has taken so far, with those that it gave back.
+#[allow(dead_code, reason = "not every test that counts asks for it")]
+pub(crate) fn taken_bytes() -> usize {
+    TAKEN.get()
 }
 
 // SAFETY: every call is passed on to the system's allocator as it came; counting allocates nothing.

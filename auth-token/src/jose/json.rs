@@ -132,7 +132,9 @@ impl<'de> Visitor<'de> for Any {
 
     fn visit_map<A: MapAccess<'de>>(self, mut from: A) -> Result<Node<'de>, A::Error> {
         let deeper = self.deeper()?;
-        let mut members: Vec<(Cow<'de, str>, Node<'de>)> = Vec::with_capacity(8);
+        // The outermost is as large as claims are; within it, room is made only for what comes.
+        let room = if self.depth == 0 { 12 } else { 0 };
+        let mut members: Vec<(Cow<'de, str>, Node<'de>)> = Vec::with_capacity(room);
         let mut many: HashSet<Cow<'de, str>> = HashSet::new();
         while let Some(name) = from.next_key_seed(Name)? {
             let twice = if members.len() < FEW {
