@@ -135,7 +135,7 @@ pub struct Family {
     pub id: FamilyId,
     /// The name of the realm.
     pub realm: Arc<str>,
-    /// Whose it is: the login in normal form, at most [`MAX_LOGIN_BYTES`](crate::MAX_LOGIN_BYTES) bytes.
+    /// Whose it is: the login in normal form, at most [`MAX_LOGIN_BYTES`] bytes.
     pub login: String,
     /// Who that was at the login: source and id, so that a later owner of the login inherits nothing. At most
     /// [`MAX_PERSON_BYTES`](Self::MAX_PERSON_BYTES) bytes.

@@ -6,6 +6,7 @@ mod config;
 mod db;
 mod directory;
 mod error;
+mod families;
 mod managed;
 mod notify;
 mod offer;
@@ -17,5 +18,6 @@ mod store;
 mod value;
 
 pub use config::{ObjectConfig, ObjectId, ObjectIds, PoolConfig, QueryConfig, SqlConfig, TlsConfig, TlsMode};
+pub use families::SqlFamilies;
 pub use notify::{PostgresBus, Push, PushConfig};
 pub use store::SqlStore;

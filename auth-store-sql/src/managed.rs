@@ -8,8 +8,27 @@ use sqlx::{AssertSqlSafe, SqlSafeStr};
 
 use crate::scan::Dialect;
 
-/// The table in which migrations are noted; sqlx's own name may be taken by the application's.
+/// The table in which the directory's migrations are noted; sqlx's own name may be taken by the application's.
 pub(crate) const MIGRATIONS: &str = "gatepost_migration";
+
+/// Which tables. Each kind has its own migrations and notes them by itself, so that they may be in one database, or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Plan {
+    /// Users, groups and rights.
+    Directory,
+    /// Sessions and revocations.
+    Sessions,
+}
+
+impl Plan {
+    /// Returns the table in which its migrations are noted.
+    pub(crate) const fn noted(self) -> &'static str {
+        match self {
+            Self::Directory => MIGRATIONS,
+            Self::Sessions => "gatepost_session_migration",
+        }
+    }
+}
 
 /// Whether the managed tables may be put into a database that has others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +62,21 @@ const SQLITE: Migrations = migrations!("sqlite");
 const POSTGRES: Migrations = migrations!("postgres");
 const MYSQL: Migrations = migrations!("mysql");
 
+/// The migrations of sessions.
+macro_rules! session_migrations {
+    ($folder:literal) => {
+        &[(
+            1,
+            "families, revocations",
+            include_str!(concat!("../migrations/", $folder, "/sessions/0001_families.sql")),
+        )]
+    };
+}
+
+const SQLITE_SESSIONS: Migrations = session_migrations!("sqlite");
+const POSTGRES_SESSIONS: Migrations = session_migrations!("postgres");
+const MYSQL_SESSIONS: Migrations = session_migrations!("mysql");
+
 /// Returns which store this is.
 pub(crate) const IDENTITY: &str = "SELECT id FROM gatepost_store";
 
@@ -58,18 +92,21 @@ pub(crate) fn strangers(table: String) -> Error {
 
 /// Returns the migrations for a database. `collation` is that of texts that are compared byte for byte, where its name
 /// differs between versions; the migrations call it `EXACT_COLLATION`.
-pub(crate) fn migrator(dialect: Dialect, collation: &str) -> Migrator {
-    let migrations = match dialect {
-        Dialect::Sqlite => SQLITE,
-        Dialect::Postgres => POSTGRES,
-        Dialect::MySql => MYSQL,
+pub(crate) fn migrator(plan: Plan, dialect: Dialect, collation: &str) -> Migrator {
+    let migrations = match (plan, dialect) {
+        (Plan::Directory, Dialect::Sqlite) => SQLITE,
+        (Plan::Directory, Dialect::Postgres) => POSTGRES,
+        (Plan::Directory, Dialect::MySql) => MYSQL,
+        (Plan::Sessions, Dialect::Sqlite) => SQLITE_SESSIONS,
+        (Plan::Sessions, Dialect::Postgres) => POSTGRES_SESSIONS,
+        (Plan::Sessions, Dialect::MySql) => MYSQL_SESSIONS,
     };
     let migration = |&(version, description, sql): &(i64, &'static str, &'static str)| {
         let sql = AssertSqlSafe(sql.replace("EXACT_COLLATION", collation)).into_sql_str();
         Migration::new(version, description.into(), MigrationType::Simple, sql, false)
     };
     let mut migrator = Migrator::with_migrations(migrations.iter().map(migration).collect());
-    migrator.dangerous_set_table_name(MIGRATIONS);
+    migrator.dangerous_set_table_name(plan.noted());
     // Who migrates has its own lock, whose wait is bounded.
     migrator.set_locking(false);
     migrator
@@ -155,9 +192,12 @@ mod tests {
 
     #[test]
     fn migrations_are_numbered_without_gaps() {
-        for migrations in [SQLITE, POSTGRES, MYSQL] {
-            let versions: Vec<i64> = migrations.iter().map(|(version, ..)| *version).collect();
-            assert_eq!(versions, (1..=2).collect::<Vec<_>>());
+        let all = [(2, [SQLITE, POSTGRES, MYSQL]), (1, [SQLITE_SESSIONS, POSTGRES_SESSIONS, MYSQL_SESSIONS])];
+        for (newest, databases) in all {
+            for migrations in databases {
+                let versions: Vec<i64> = migrations.iter().map(|(version, ..)| *version).collect();
+                assert_eq!(versions, (1..=newest).collect::<Vec<_>>());
+            }
         }
     }
 }

@@ -8,7 +8,7 @@ use futures_util::lock::Mutex;
 
 use crate::config::SqlConfig;
 use crate::db::{Db, Place, Tables};
-use crate::managed::Claim;
+use crate::managed::{Claim, Plan};
 use crate::schema::Schema;
 
 /// How long a file that can't be used, or that was only just opened, is left alone.
@@ -28,7 +28,7 @@ impl State {
     async fn open(config: &SqlConfig, tables: Tables, claim: Claim) -> Result<Self> {
         let db = Db::open(config, tables, claim)?;
         if tables == Tables::Managed {
-            db.migrate(claim).await?;
+            db.migrate(Plan::Directory, claim).await?;
         }
         let mut conn = db.read().await?;
         let schema = match tables {

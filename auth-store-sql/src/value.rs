@@ -87,6 +87,15 @@ impl Cell {
         }
     }
 
+    /// Reads a whole number.
+    pub(crate) fn whole(self) -> Read<Option<i64>> {
+        match self {
+            Self::Null => Ok(None),
+            Self::Int(number) => Ok(Some(number)),
+            other => Err(other.what()),
+        }
+    }
+
     /// Reads a flag: 0 and NULL are off, any other whole number is on.
     pub(crate) fn flag(self) -> Read<bool> {
         match self {

@@ -51,19 +51,17 @@ struct Entry {
     until: Millis,
 }
 
-impl From<&Revoked<'_>> for What {
-    fn from(what: &Revoked<'_>) -> Self {
-        match what {
+impl What {
+    fn new(what: &Revoked<'_>) -> Result<Self> {
+        Ok(match what {
             Revoked::Token(mark) => Self::of(mark),
             Revoked::Family(id) => Self::Family(*id),
             Revoked::Person(login) => Self::Person((*login).into()),
-            // The realm: the greatest there is, for what a later version may know.
-            _ => Self::Realm,
-        }
+            Revoked::Realm => Self::Realm,
+            _ => return Err(unknown()),
+        })
     }
-}
 
-impl What {
     const fn of(mark: &TokenMark) -> Self {
         Self::Token(*mark.as_bytes())
     }
@@ -122,6 +120,10 @@ impl MemoryFamilies {
 
 fn key(realm: &str, id: FamilyId) -> Key {
     (realm.into(), id)
+}
+
+fn unknown() -> Error {
+    Error::new(ErrorKind::Unsupported, "this version does not know what is meant")
 }
 
 fn full() -> Error {
@@ -199,8 +201,8 @@ impl Revocations for MemoryFamilies {
         at: Millis,
         until: Millis,
     ) -> Result<()> {
+        let key = (Arc::from(realm), What::new(what)?);
         let mut state = self.state();
-        let key = (Arc::from(realm), What::from(what));
         self.admit_revocation(&mut state, &key, at)?;
         state.revoke(key, at, until);
         Ok(())
@@ -279,7 +281,7 @@ impl Families for MemoryFamilies {
             Ends::Family(id) => (What::Family(*id), vec![*id]),
             Ends::Person(login) => (What::Person((*login).into()), state.ids(realm, Some(login))),
             Ends::Realm => (What::Realm, state.ids(realm, None)),
-            _ => return Err(Error::new(ErrorKind::Unsupported, "memory does not know what is to end")),
+            _ => return Err(unknown()),
         };
         let key = (Arc::from(realm), revoked);
         // Before anything ends: both, or nothing.

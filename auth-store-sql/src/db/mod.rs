@@ -67,6 +67,43 @@ impl Db {
         }
     }
 
+    /// Opens the database that the url names for sessions: whoever asks mostly writes, so all connections do.
+    ///
+    /// # Errors
+    /// Like [`open`](Self::open).
+    pub(crate) fn open_for_writing(config: &SqlConfig) -> Result<Self> {
+        match Self::open(config, Tables::Managed, managed::Claim::Any)? {
+            Self::Sqlite(lite) => Ok(Self::Sqlite(lite)),
+            Self::Postgres(_) => postgres::Server::open_for_writing(config).map(Self::Postgres),
+            Self::MySql(_) => mysql::Server::open_for_writing(config).map(Self::MySql),
+        }
+    }
+
+    /// Runs a statement that is committed by itself, and returns how many rows it changed. It is never done twice.
+    ///
+    /// # Errors
+    /// Any kind. Where a server was lost, it is not known whether it was done.
+    pub(crate) async fn change(&self, statement: &Statement, args: Args<'_>) -> Result<u64> {
+        let changed = match self {
+            Self::Sqlite(lite) => lite.change(statement, args).await,
+            Self::Postgres(server) => server.writer().change(statement, &statement.bind(args)?).await,
+            Self::MySql(server) => server.writer().change(statement, &statement.bind(args)?).await,
+        };
+        changed.map_err(|error| about(error, statement))
+    }
+
+    /// Runs an INSERT by itself that ends [so](unless_there), and returns how many rows it made.
+    ///
+    /// # Errors
+    /// Like [`change`](Self::change).
+    pub(crate) async fn add(&self, statement: &Statement, args: Args<'_>) -> Result<u64> {
+        let changed = match self {
+            Self::Sqlite(_) | Self::Postgres(_) => return self.change(statement, args).await,
+            Self::MySql(server) => server.writer().add(statement, &statement.bind(args)?).await,
+        };
+        changed.map_err(|error| about(error, statement))
+    }
+
     /// Returns how this database writes SQL.
     pub(crate) const fn dialect(&self) -> Dialect {
         match self {
@@ -115,17 +152,17 @@ impl Db {
         }
     }
 
-    /// Brings the managed tables up to date.
+    /// Brings tables of ours up to date.
     ///
     /// # Errors
     /// [`Misconfigured`](ErrorKind::Misconfigured) if the database is a newer version's, or has other tables
     /// and `claim` does not say that it may be used; [`Unavailable`](ErrorKind::Unavailable) if `claim` wants
     /// a database that has the tables already, and it has not; otherwise any kind.
-    pub(crate) async fn migrate(&self, claim: managed::Claim) -> Result<()> {
+    pub(crate) async fn migrate(&self, plan: managed::Plan, claim: managed::Claim) -> Result<()> {
         match self {
-            Self::Sqlite(lite) => lite.migrate(claim).await,
-            Self::Postgres(server) => server.migrate(claim).await,
-            Self::MySql(server) => server.migrate(claim).await,
+            Self::Sqlite(lite) => lite.migrate(plan, claim).await,
+            Self::Postgres(server) => server.migrate(plan, claim).await,
+            Self::MySql(server) => server.migrate(plan, claim).await,
         }
     }
 
@@ -262,9 +299,9 @@ impl Tx {
     /// Returns how an INSERT ends that changes nothing of what is there already.
     pub(crate) const fn unless_there(&self) -> &'static str {
         match self {
-            Self::Sqlite(_) | Self::Postgres(_) => " ON CONFLICT DO NOTHING",
-            // It has no such words that do not swallow other errors too: the error is taken for the answer.
-            Self::MySql(_) => "",
+            Self::Sqlite(_) => unless_there(Dialect::Sqlite),
+            Self::Postgres(_) => unless_there(Dialect::Postgres),
+            Self::MySql(_) => unless_there(Dialect::MySql),
         }
     }
 
@@ -292,6 +329,15 @@ impl Tx {
             Self::Postgres(tx) => tx.commit().await,
             Self::MySql(tx) => tx.commit().await,
         }
+    }
+}
+
+/// Returns how an INSERT ends that changes nothing of what is there already.
+pub(crate) const fn unless_there(dialect: Dialect) -> &'static str {
+    match dialect {
+        Dialect::Sqlite | Dialect::Postgres => " ON CONFLICT DO NOTHING",
+        // It has no such words that do not swallow other errors too: the error is taken for the answer.
+        Dialect::MySql => "",
     }
 }
 

@@ -23,7 +23,7 @@ use super::pool::{Driver, Leased, Limits, Pool, Transaction};
 use super::server::{bare, check_url, misconfigured, tls_mode};
 use crate::config::{SqlConfig, TlsMode};
 use crate::error::{classify, classify_migration, in_time};
-use crate::managed::{self, Claim};
+use crate::managed::{self, Claim, Plan};
 use crate::scan::Dialect;
 use crate::statement::{Described, Kind, Statement, Value};
 use crate::value::{Cell, Row, days, from_unix};
@@ -115,6 +115,15 @@ fn options(config: &SqlConfig) -> Result<MySqlConnectOptions> {
 }
 
 impl Link {
+    fn new(config: &SqlConfig, access: Access) -> Result<Self> {
+        Ok(Self {
+            options: options(config)?,
+            access,
+            statement_timeout: Duration::from_millis(config.statement_timeout_ms),
+            lock_timeout: Duration::from_millis(config.busy_timeout_ms),
+        })
+    }
+
     async fn open(&self) -> sqlx::Result<MySqlConnection> {
         let mut connection = self.options.connect().await?;
         let product = Product::of(&mut connection).await?;
@@ -141,17 +150,22 @@ impl Link {
 impl Server {
     /// Makes the pools; connections come with the first use.
     pub(super) fn open(config: &SqlConfig) -> Result<Self> {
-        let options = options(config)?;
-        let link = |access| Link {
-            options: options.clone(),
-            access,
-            statement_timeout: Duration::from_millis(config.statement_timeout_ms),
-            lock_timeout: Duration::from_millis(config.busy_timeout_ms),
-        };
+        let link = |access| Link::new(config, access);
         Ok(Self {
-            readers: Pool::new(link(Access::Reads), Limits::new(config, config.pool.max_connections)),
-            writer: Pool::new(link(Access::Writes), Limits::new(config, 1)),
+            readers: Pool::new(link(Access::Reads)?, Limits::new(config, config.pool.max_connections)),
+            writer: Pool::new(link(Access::Writes)?, Limits::new(config, 1)),
         })
+    }
+
+    /// Makes one pool for all, where every connection writes.
+    pub(super) fn open_for_writing(config: &SqlConfig) -> Result<Self> {
+        let limits = Limits::new(config, config.pool.max_connections);
+        let all = Pool::new(Link::new(config, Access::Writes)?, limits);
+        Ok(Self { readers: all.clone(), writer: all })
+    }
+
+    pub(super) fn writer(&self) -> &Pool<Link> {
+        &self.writer
     }
 
     pub(super) async fn read(&self) -> Result<Conn> {
@@ -171,12 +185,12 @@ impl Server {
         self.writer.close();
     }
 
-    pub(super) async fn migrate(&self, claim: Claim) -> Result<()> {
+    pub(super) async fn migrate(&self, plan: Plan, claim: Claim) -> Result<()> {
         // Its first connection says what is wrong, in the time that connections have.
         drop(self.writer.take().await?);
         in_time(MIGRATION, async {
             let mut connection = self.writer.driver().options.connect().await.map_err(classify)?;
-            let migrated = migrate(&mut connection, claim).await;
+            let migrated = migrate(&mut connection, plan, claim).await;
             // The lock ends with the connection.
             connection.close().await.ok();
             migrated
@@ -195,7 +209,7 @@ impl Server {
     }
 }
 
-async fn migrate(connection: &mut MySqlConnection, claim: Claim) -> Result<()> {
+async fn migrate(connection: &mut MySqlConnection, plan: Plan, claim: Claim) -> Result<()> {
     let product = Product::of(connection).await.map_err(classify)?;
     // No transaction holds what makes tables together: a lock does, which ends with the connection.
     let lock = "SELECT COALESCE(GET_LOCK(CONCAT('gatepost.', LEFT(SHA1(DATABASE()), 40)), ?), 0)";
@@ -218,15 +232,14 @@ async fn migrate(connection: &mut MySqlConnection, claim: Claim) -> Result<()> {
         }
     }
     // What was broken off is run again: see the migrations' first lines.
-    let unfinished = format!("DELETE FROM {} WHERE success = FALSE", managed::MIGRATIONS);
+    let unfinished = format!("DELETE FROM {} WHERE success = FALSE", plan.noted());
     let there =
         "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = ?";
-    let row =
-        sqlx::query(there).bind(managed::MIGRATIONS).fetch_one(&mut *connection).await.map_err(classify)?;
+    let row = sqlx::query(there).bind(plan.noted()).fetch_one(&mut *connection).await.map_err(classify)?;
     if row.try_get::<i64, _>(0).map_err(classify)? > 0 {
         connection.execute(sqlx::AssertSqlSafe(unfinished)).await.map_err(classify)?;
     }
-    let migrator = managed::migrator(Dialect::MySql, product.exact_collation());
+    let migrator = managed::migrator(plan, Dialect::MySql, product.exact_collation());
     let newest = migrator.iter().map(|migration| migration.version).max().unwrap_or(0);
     migrator.run_direct(None, connection, false).await.map_err(|error| classify_migration(error, newest))
 }

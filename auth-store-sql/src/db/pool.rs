@@ -30,6 +30,9 @@ const GRACE: Duration = Duration::from_millis(500);
 /// How long a connection may lie unused: what stands in between may have forgotten it without a word.
 const IDLE: Duration = Duration::from_secs(60);
 
+/// How long a connection may lie unused and still be taken for one that lives, where much depends on it.
+const SURE: Duration = Duration::from_secs(1);
+
 /// How long a connection lives: the name may stand for another server by now.
 const LIFE: Duration = Duration::from_secs(1_800);
 
@@ -164,6 +167,18 @@ impl<D: Driver> Pool<D> {
         })
     }
 
+    /// Takes a connection for what must not be sent twice: one that lay unused is asked first whether it lives.
+    ///
+    /// # Errors
+    /// Like [`take`](Self::take).
+    pub(crate) async fn take_sure(&self) -> Result<Leased<D>> {
+        let mut leased = self.take().await?;
+        if leased.link.as_ref().is_some_and(|link| link.used.elapsed() > SURE) && !leased.lives().await {
+            leased.renew().await?;
+        }
+        Ok(leased)
+    }
+
     /// Says why no connection became free in time.
     fn full(&self) -> Error {
         match self.shelf().trouble.clone() {
@@ -229,6 +244,27 @@ impl<D: Driver> Pool<D> {
 
     pub(crate) fn is_closed(&self) -> bool {
         self.0.slots.is_closed()
+    }
+}
+
+impl<D: Driver> Pool<D> {
+    /// Runs a statement that is committed by itself, and returns how many rows it changed.
+    ///
+    /// # Errors
+    /// Any kind. Where the connection was lost, it is not known whether it was done.
+    pub(crate) async fn change(&self, statement: &Statement, values: &[Value<'_>]) -> Result<u64> {
+        self.take_sure().await?.change(statement, values).await.map_err(|failed| failed.error)
+    }
+
+    /// Runs an INSERT by itself; of what is there already, nothing is changed.
+    ///
+    /// # Errors
+    /// Like [`change`](Self::change).
+    pub(crate) async fn add(&self, statement: &Statement, values: &[Value<'_>]) -> Result<u64> {
+        match self.take_sure().await?.change(statement, values).await {
+            Err(Failed { trouble: Some(Trouble::Duplicate), .. }) => Ok(0),
+            changed => changed.map_err(|failed| failed.error),
+        }
     }
 }
 
@@ -351,6 +387,38 @@ impl<D: Driver> Leased<D> {
                 _ => return Err(failed.error),
             }
             first = false;
+        }
+    }
+
+    /// Reports whether the connection lives.
+    async fn lives(&mut self) -> bool {
+        let asked = match self.begin() {
+            Ok((connection, limit)) => timeout(limit, connection.ping()).await,
+            Err(_) => return false,
+        };
+        self.end(asked.map(|asked| asked.map(|()| ((), Done::Whole)).map_err(Failure::Driver))).is_ok()
+    }
+
+    /// Runs a statement that is committed by itself. It is sent again only if the server has said that it has undone it:
+    /// what was done over a connection that was lost, nobody knows.
+    async fn change(
+        &mut self,
+        statement: &Statement,
+        values: &[Value<'_>],
+    ) -> std::result::Result<u64, Failed> {
+        let patience = Instant::now() + self.pool.0.limits.answer;
+        loop {
+            match self.execute(statement, values).await {
+                Err(Failed { trouble: Some(Trouble::Conflict), .. }) if Instant::now() < patience => {}
+                Err(failed) => {
+                    if failed.trouble == Some(Trouble::ReadOnly) {
+                        // It was made a replica: what has its name by now is looked up again.
+                        self.lose(&failed.error);
+                    }
+                    return Err(failed);
+                }
+                changed => return changed,
+            }
         }
     }
 

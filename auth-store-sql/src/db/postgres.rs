@@ -26,7 +26,7 @@ use super::pool::{Driver, Leased, Limits, Pool, Transaction};
 use super::server::{bare, check_url, misconfigured, tls_mode};
 use crate::config::{SqlConfig, TlsMode};
 use crate::error::{classify, classify_migration, in_time};
-use crate::managed::{self, Claim};
+use crate::managed::{self, Claim, Plan};
 use crate::scan::Dialect;
 use crate::statement::{Described, Kind, Statement, Value};
 use crate::value::{Cell, Row};
@@ -108,6 +108,16 @@ impl Server {
         })
     }
 
+    /// Makes one pool for all, where every connection writes.
+    pub(super) fn open_for_writing(config: &SqlConfig) -> Result<Self> {
+        let all = Pool::new(Link(options(config)?), Limits::new(config, config.pool.max_connections));
+        Ok(Self { readers: all.clone(), writer: all })
+    }
+
+    pub(super) fn writer(&self) -> &Pool<Link> {
+        &self.writer
+    }
+
     pub(super) async fn read(&self) -> Result<Conn> {
         self.readers.take().await
     }
@@ -125,12 +135,12 @@ impl Server {
         self.writer.close();
     }
 
-    pub(super) async fn migrate(&self, claim: Claim) -> Result<()> {
+    pub(super) async fn migrate(&self, plan: Plan, claim: Claim) -> Result<()> {
         // Its first connection says what is wrong, in the time that connections have.
         drop(self.writer.take().await?);
         in_time(MIGRATION, async {
             let mut connection = self.writer.driver().0.connect().await.map_err(classify)?;
-            let migrated = migrate(&mut connection, claim).await;
+            let migrated = migrate(&mut connection, plan, claim).await;
             connection.close().await.ok();
             migrated
         })
@@ -148,7 +158,7 @@ impl Server {
     }
 }
 
-async fn migrate(connection: &mut PgConnection, claim: Claim) -> Result<()> {
+async fn migrate(connection: &mut PgConnection, plan: Plan, claim: Claim) -> Result<()> {
     let mut tx = connection.begin().await.map_err(classify)?;
     let patience = MIGRATION.as_millis();
     let wait = format!("SET LOCAL statement_timeout = {patience}; SET LOCAL lock_timeout = {patience}");
@@ -163,7 +173,7 @@ async fn migrate(connection: &mut PgConnection, claim: Claim) -> Result<()> {
             return Err(managed::strangers(row.try_get(0).map_err(classify)?));
         }
     }
-    let migrator = managed::migrator(Dialect::Postgres, "");
+    let migrator = managed::migrator(plan, Dialect::Postgres, "");
     let newest = migrator.iter().map(|migration| migration.version).max().unwrap_or(0);
     migrator.run_direct(None, &mut *tx, false).await.map_err(|error| classify_migration(error, newest))?;
     tx.commit().await.map_err(classify)

@@ -21,7 +21,7 @@ use sqlx::{
 
 use super::{Place, Tables, assured, count_row};
 use crate::error::{classify, classify_migration};
-use crate::managed::{self, Claim};
+use crate::managed::{self, Claim, Plan};
 use crate::scan::Dialect;
 use crate::statement::{Args, Described, Kind, Statement, Value};
 use crate::value::{Cell, Row};
@@ -42,14 +42,18 @@ impl Tx {
 
     pub(super) async fn commit(self) -> Result<()> {
         self.inner.commit().await.map_err(classify)?;
-        // What is written to a file that was taken away meanwhile is not there for the next question.
-        match self.file.map_or(Ok(Place::Same), |file| file.place())? {
-            Place::Same => Ok(()),
-            Place::Replaced => Err(Error::new(
-                ErrorKind::Unavailable,
-                "the database file was replaced while it was written to: the change may be lost",
-            )),
-        }
+        check_written(self.file.as_deref())
+    }
+}
+
+/// What is written to a file that was taken away meanwhile is not there for the next question.
+fn check_written(file: Option<&File>) -> Result<()> {
+    match file.map_or(Ok(Place::Same), File::place)? {
+        Place::Same => Ok(()),
+        Place::Replaced => Err(Error::new(
+            ErrorKind::Unavailable,
+            "the database file was replaced while it was written to: the change may be lost",
+        )),
     }
 }
 
@@ -143,6 +147,14 @@ impl Lite {
         Ok(Tx { inner, file: self.file.clone() })
     }
 
+    /// Runs a statement that is committed by itself, and returns how many rows it changed.
+    pub(super) async fn change(&self, statement: &Statement, args: Args<'_>) -> Result<u64> {
+        let mut connection = self.writer.acquire().await.map_err(classify)?;
+        let changed = execute(&mut connection, statement, args).await?;
+        check_written(self.file.as_deref())?;
+        Ok(changed)
+    }
+
     pub(super) fn place(&self) -> Result<Place> {
         let place = self.file.as_ref().map_or(Ok(Place::Same), |file| file.place())?;
         Ok(if self.readers.is_closed() { Place::Replaced } else { place })
@@ -171,14 +183,14 @@ impl Lite {
         Ok(())
     }
 
-    pub(super) async fn migrate(&self, claim: Claim) -> Result<()> {
+    pub(super) async fn migrate(&self, plan: Plan, claim: Claim) -> Result<()> {
         let mut tx = self.write().await?;
         match claim {
             Claim::Any => {}
             Claim::IfEmpty => refuse_strangers(tx.connection()).await?,
             Claim::Ours => self.require_ours(tx.connection()).await?,
         }
-        let migrator = managed::migrator(Dialect::Sqlite, "");
+        let migrator = managed::migrator(plan, Dialect::Sqlite, "");
         let newest = migrator.iter().map(|migration| migration.version).max().unwrap_or(0);
         // In one transaction with the lock held: two processes that start at once must not both migrate.
         migrator
@@ -464,7 +476,7 @@ mod tests {
         let mut config = SqlConfig::new(format!("sqlite:{}", path.display()));
         config.pool.acquire_timeout_ms = 50;
         let lite = Lite::open(&config, Tables::Managed, Claim::IfEmpty).unwrap();
-        lite.migrate(Claim::IfEmpty).await.unwrap();
+        lite.migrate(Plan::Directory, Claim::IfEmpty).await.unwrap();
         Opened { lite, path, folder }
     }
 

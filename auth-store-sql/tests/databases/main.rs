@@ -16,6 +16,7 @@ mod common;
 
 mod behaviour;
 mod directory;
+mod families;
 mod injection;
 mod on;
 mod outages;
@@ -30,6 +31,10 @@ use libtest_mimic::{Arguments, Trial};
 use on::{On, Servers, Test};
 
 fn main() -> ExitCode {
+    if let Ok(url) = std::env::var(families::RENEWER) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(families::renew_until_killed(&url));
+    }
     let arguments = Arguments::from_args();
     let servers = Arc::new(Servers::default());
     // Asked once: it is said each time.
@@ -38,6 +43,7 @@ fn main() -> ExitCode {
     let modules = [
         ("behaviour", behaviour::TESTS),
         ("directory", directory::TESTS),
+        ("families", families::TESTS),
         ("injection", injection::TESTS),
         ("outages", outages::TESTS),
         ("refusals", refusals::TESTS),

@@ -15,7 +15,7 @@ use tokio::sync::{Mutex, MutexGuard};
 use crate::common;
 
 /// A test: what it does on a database.
-pub(crate) type Test = fn(On) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+pub(crate) type Test = fn(On) -> Pin<Box<dyn Future<Output = ()>>>;
 
 pub(crate) const SERVERS: &[Engine] = &[Engine::Postgres, Engine::MariaDb];
 
