@@ -263,7 +263,8 @@ impl KeyRing {
         !waits && current.is_some_and(|key| now + config.publish >= key.activates + every)
     }
 
-    /// Has another key follow, and returns it.
+    /// Has another key follow, and returns it. This writes files, may wait for another process for five seconds, and may
+    /// take a second to make an RSA key: not for a thread that answers questions.
     ///
     /// # Errors
     /// [`Unsupported`](ErrorKind::Unsupported) if the key comes from configuration;

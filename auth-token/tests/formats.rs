@@ -197,7 +197,7 @@ fn each_algorithm_signs_and_verifies_and_no_key_is_good_for_another() {
         let published: Value = serde_json::from_str(&format.jwks(at(NOW))).unwrap();
         let public = published["keys"].as_array().unwrap();
         assert_eq!(public.len(), usize::from(!algorithm.key_type().is_symmetric()), "{algorithm}");
-        for other in Algorithm::ALL.into_iter().filter(|other| *other != algorithm) {
+        for other in Algorithm::ALL.into_iter().filter(|other| !other.is(algorithm)) {
             assert!(Signer::new(&key, Some(other), None).is_err(), "{algorithm} for {other}");
         }
     }
@@ -215,6 +215,32 @@ fn nothing_of_a_private_key_is_printed() {
             if let Some(secret) = json[name].as_str() {
                 assert!(!printed.contains(secret), "{kind:?}: {name}");
             }
+        }
+    }
+}
+
+#[test]
+fn ed25519_has_two_names_and_keeps_the_one_that_its_key_has() {
+    let key = |name| Jwk::generate(KeyType::Ed25519, Algorithm::from_name(name)).unwrap().with_kid("one");
+    let key = key("Ed25519");
+    let text: Value = serde_json::from_str(&key.to_json()).unwrap();
+    assert_eq!(text["alg"], "Ed25519");
+    let named = |name: &str| {
+        let mut text = text.clone();
+        text["alg"] = json!(name);
+        Jwk::parse(&text.to_string(), auth_token::Short::Refused).unwrap()
+    };
+    let format = |name: &str| {
+        let ring = Arc::new(KeyRing::fixed(named(name), None).unwrap());
+        JwtFormat::new(JwtConfig::new(Profile::Native), ring, at(NOW)).unwrap()
+    };
+    let (old, new) = (format("EdDSA"), format("Ed25519"));
+    for (by, name) in [(&old, "EdDSA"), (&new, "Ed25519")] {
+        let token = by.issue(&grant()).unwrap();
+        let header = claims(&format!("x.{}", token.split('.').next().unwrap()));
+        assert_eq!(header["alg"], name);
+        for reader in [&old, &new] {
+            assert!(reader.verify(&token, at(NOW), Ends::Checked).is_ok(), "{name}");
         }
     }
 }

@@ -195,3 +195,25 @@ fn a_key_that_can_not_be_used_is_told_from_one_that_is_not_there() {
     assert_eq!(verifier.verify(&token("weak"), now, Ends::Checked), Err(Refusal::Key));
     assert_eq!(verifier.verify(&token("other"), now, Ends::Checked), Err(Refusal::UnknownKey));
 }
+
+#[test]
+fn which_of_several_keys_it_is_must_be_said() {
+    let key = |byte: u8| Jwk::from_secret(&[byte; 32], Algorithm::Hs256, Short::Refused).unwrap();
+    let token =
+        |key: &Jwk| auth_token::Signer::new(key, None, None).unwrap().sign("{\"exp\":4102444799}").unwrap();
+    let check = |keys: Vec<Jwk>, token: &str| {
+        let verifier = Verifier::new(&JwkSet::new(keys).unwrap(), Policy::default());
+        verifier.verify(token, SystemTime::UNIX_EPOCH, Ends::Checked).map(|claims| claims.kid)
+    };
+    let (one, two) = (key(1).with_kid("one"), key(2).with_kid("two"));
+    // Without a name there is only one that it can be; a key without a name is nobody's by name.
+    assert_eq!(check(vec![one.clone()], &token(&key(1))), Ok(Some("one".to_owned())));
+    assert_eq!(check(vec![key(1)], &token(&key(1))), Ok(None));
+    assert_eq!(check(vec![key(1)], &token(&one)), Err(Refusal::UnknownKey));
+    assert_eq!(check(vec![one.clone(), two.clone()], &token(&key(1))), Err(Refusal::UnknownKey));
+    assert_eq!(check(vec![one.clone(), key(1)], &token(&key(1))), Err(Refusal::UnknownKey));
+    assert_eq!(check(vec![one.clone(), two.clone()], &token(&two)), Ok(Some("two".to_owned())));
+    assert_eq!(check(vec![one.clone(), two], &token(&key(2).with_kid("one"))), Err(Refusal::Signature));
+    assert_eq!(check(Vec::new(), &token(&one)), Err(Refusal::UnknownKey));
+    assert!(JwkSet::new(vec![one.clone(), one]).is_err());
+}

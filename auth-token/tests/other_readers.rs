@@ -30,7 +30,7 @@ fn theirs(algorithm: Algorithm) -> Option<other::Algorithm> {
 fn what_we_sign_it_verifies_with_the_key_that_we_publish() {
     let mut read = 0;
     for algorithm in Algorithm::ALL {
-        // It knows no ES512.
+        // It knows neither ES512 nor the name Ed25519.
         let Some(name) = theirs(algorithm) else { continue };
         let key = Jwk::generate(algorithm.key_type(), Some(algorithm)).unwrap();
         let ring = Arc::new(KeyRing::fixed(key.clone(), None).unwrap());

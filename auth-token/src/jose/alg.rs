@@ -9,7 +9,8 @@ use aws_lc_rs::{digest, hmac};
 
 /// What a token is signed with.
 ///
-/// `none` is not one of them and never will be. `EdDSA` and `Ed25519` (RFC 9864) are two names of one algorithm.
+/// `none` is not one of them and never will be. `EdDSA` and `Ed25519` (RFC 9864) are two names of one algorithm: what is
+/// signed under one name is verified with a key that has the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Algorithm {
@@ -37,8 +38,10 @@ pub enum Algorithm {
     Es384,
     /// ECDSA on P-521 with SHA-512.
     Es512,
-    /// Ed25519.
+    /// Ed25519, under the name that everybody knows: `EdDSA`.
     EdDsa,
+    /// Ed25519, under its own name.
+    Ed25519,
 }
 
 /// What kind of key an algorithm needs: `kty`, and `crv` where there is one.
@@ -110,7 +113,7 @@ impl KeyType {
 
 impl Algorithm {
     /// All algorithms.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Hs256,
         Self::Hs384,
         Self::Hs512,
@@ -124,14 +127,12 @@ impl Algorithm {
         Self::Es384,
         Self::Es512,
         Self::EdDsa,
+        Self::Ed25519,
     ];
 
     /// Finds an algorithm by its name, which is compared as it is.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        if name == "Ed25519" {
-            return Some(Self::EdDsa);
-        }
         Self::ALL.into_iter().find(|algorithm| algorithm.name() == name)
     }
 
@@ -152,6 +153,7 @@ impl Algorithm {
             Self::Es384 => "ES384",
             Self::Es512 => "ES512",
             Self::EdDsa => "EdDSA",
+            Self::Ed25519 => "Ed25519",
         }
     }
 
@@ -164,8 +166,15 @@ impl Algorithm {
             Self::Es256 => KeyType::P256,
             Self::Es384 => KeyType::P384,
             Self::Es512 => KeyType::P521,
-            Self::EdDsa => KeyType::Ed25519,
+            Self::EdDsa | Self::Ed25519 => KeyType::Ed25519,
         }
+    }
+
+    /// Reports whether both are the same, whatever they are called.
+    #[must_use]
+    pub fn is(self, other: Self) -> bool {
+        let plain = |algorithm| if algorithm == Self::Ed25519 { Self::EdDsa } else { algorithm };
+        plain(self) == plain(other)
     }
 
     /// The bytes that a secret must have at least (RFC 7518, 3.2).

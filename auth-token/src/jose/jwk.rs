@@ -421,7 +421,7 @@ impl Jwk {
 
     /// What it verifies with this algorithm.
     pub(crate) fn verifying(&self, algorithm: Algorithm) -> Option<VerifyingKey> {
-        if self.alg.is_some_and(|own| own != algorithm) || algorithm.key_type() != self.key_type() {
+        if self.alg.is_some_and(|own| !own.is(algorithm)) || algorithm.key_type() != self.key_type() {
             return None;
         }
         let public = |key: ParsedPublicKey| VerifyingKey::Public(Box::new(key));
@@ -440,7 +440,7 @@ impl Jwk {
 
     /// What it signs with.
     pub(crate) fn signing(&self, algorithm: Algorithm) -> Option<SigningKey> {
-        if self.alg.is_some_and(|own| own != algorithm) || algorithm.key_type() != self.key_type() {
+        if self.alg.is_some_and(|own| !own.is(algorithm)) || algorithm.key_type() != self.key_type() {
             return None;
         }
         match &self.material {

@@ -192,7 +192,12 @@ impl Verifier {
             return Err(Refusal::Crit);
         }
         let algorithm = Algorithm::from_name(alg).ok_or(Refusal::Alg)?;
-        if self.policy.algorithms.as_ref().is_some_and(|accepted| !accepted.contains(&algorithm)) {
+        if self
+            .policy
+            .algorithms
+            .as_ref()
+            .is_some_and(|accepted| !accepted.iter().any(|one| one.is(algorithm)))
+        {
             return Err(Refusal::Alg);
         }
         let key = match (kid, self.keys.len()) {
@@ -205,7 +210,7 @@ impl Verifier {
         if !entry.fit {
             return Err(Refusal::Key);
         }
-        let position = entry.with.iter().position(|(own, _)| *own == algorithm).ok_or(Refusal::Alg)?;
+        let position = entry.with.iter().position(|(own, _)| own.is(algorithm)).ok_or(Refusal::Alg)?;
         if let Some(types) = &self.policy.types {
             let is = |typ: &str| types.iter().any(|own| plain(own).eq_ignore_ascii_case(plain(typ)));
             if !typ.is_some_and(is) {
@@ -242,7 +247,7 @@ fn entry(key: &Jwk, accepted: Option<&[Algorithm]>) -> Entry {
     let mut with: Vec<(Algorithm, VerifyingKey)> = Vec::with_capacity(1);
     for algorithm in candidates {
         if let (false, Some(verifying)) =
-            (with.iter().any(|(own, _)| own == algorithm), key.verifying(*algorithm))
+            (with.iter().any(|(own, _)| own.is(*algorithm)), key.verifying(*algorithm))
         {
             with.push((*algorithm, verifying));
         }
