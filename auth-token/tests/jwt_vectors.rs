@@ -217,3 +217,80 @@ fn which_of_several_keys_it_is_must_be_said() {
     assert_eq!(check(Vec::new(), &token(&one)), Err(Refusal::UnknownKey));
     assert!(JwkSet::new(vec![one.clone(), one]).is_err());
 }
+
+#[test]
+fn keys_are_refused_for_what_no_vector_has() {
+    let all = vectors();
+    let key = |name: &str| all["keys"][name].clone();
+    let read = |key: &Value| Jwk::parse(&key.to_string(), Short::Refused);
+    let with = |name: &str, changes: &[(&str, Value)]| {
+        let mut key = key(name);
+        for (member, value) in changes {
+            match value {
+                Value::Null => drop(key.as_object_mut().unwrap().remove(*member)),
+                value => key[*member] = value.clone(),
+            }
+        }
+        key
+    };
+    let refused = |key: &Value| assert!(read(key).is_err(), "{key}");
+    let b64 = |bytes: &[u8]| {
+        use base64::Engine as _;
+        json!(base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes))
+    };
+    let gone = Value::Null;
+
+    for k in ["", "AA", "AAAA=", "AB", " AAAA"] {
+        refused(&with("hs256-a", &[("k", json!(k))]));
+    }
+    refused(&with("hs256-a", &[("k", b64(&[7; 31]))]));
+    refused(&with("hs256-a", &[("alg", json!("HS512"))]));
+    refused(&with("hs256-a", &[("alg", gone.clone()), ("k", b64(&[7; 31]))]));
+    for name in ["n", "e", "d", "p", "q", "dp", "dq", "qi"] {
+        let missing = with("rs256-a", &[(name, gone.clone())]);
+        refused(&missing);
+    }
+    for e in [&[0][..], &[2], &[1, 0, 0], &[0, 1, 0, 1], &[1, 0, 0, 0, 0, 1]] {
+        refused(&with("rs256-a", &[("e", b64(e))]));
+    }
+    refused(&with("rs256-a", &[("oth", json!([]))]));
+    // d alone may be, and does not sign.
+    let bare: Vec<_> = ["p", "q", "dp", "dq", "qi"].map(|name| (name, gone.clone())).into();
+    let bare = read(&with("rs256-a", &bare)).unwrap();
+    assert!(bare.is_private() && bare.allows(Purpose::Sign).is_err() && bare.allows(Purpose::Verify).is_ok());
+    assert_eq!(read(&serde_json::from_str(&bare.to_json()).unwrap()).unwrap().to_json(), bare.to_json());
+    assert!(!bare.public().unwrap().to_json().contains("\"d\""));
+    for (name, other) in [("es256-a", "attacker-ec"), ("ed25519-a", "attacker-ed")] {
+        refused(&with(name, &[("d", key(other)["d"].clone())]));
+        refused(&with(name, &[("x", gone.clone())]));
+    }
+    refused(&with("es256-a", &[("d", b64(&[0; 32]))]));
+    refused(&with("es256-a", &[("d", b64(&[0xff; 32]))]));
+    refused(&with("es256-a", &[("crv", json!("secp256k1"))]));
+    refused(&with("ed25519-a", &[("crv", json!("X25519"))]));
+    // With points of small order as a key anything has a signature; with and without the sign.
+    for (first, last) in [(0, 0), (1, 0), (1, 0x80), (0, 0x80)] {
+        let mut point = [0; 32];
+        (point[0], point[31]) = (first, last);
+        refused(&json!({"kty": "OKP", "crv": "Ed25519", "x": b64(&point)}));
+    }
+    for (name, value) in [
+        ("use", json!(1)),
+        ("key_ops", json!("sign")),
+        ("key_ops", json!(["sign", "sign"])),
+        ("key_ops", json!(["encrypt"])),
+        ("alg", json!("HS256")),
+        ("alg", json!("RSA-OAEP")),
+        ("k", json!("AAAA")),
+    ] {
+        refused(&with("es256-a", &[(name, value)]));
+    }
+    let only = |ops: Value| read(&with("es256-a", &[("key_ops", ops)])).unwrap();
+    let both = only(json!(["sign", "verify"]));
+    assert!(both.allows(Purpose::Sign).is_ok() && both.allows(Purpose::Verify).is_ok());
+    assert!(only(json!(["verify"])).allows(Purpose::Sign).is_err());
+    assert!(both.public().unwrap().to_json().contains("\"key_ops\":[\"verify\"]"));
+    // For encryption: kept, and of no use here.
+    let wrap = read(&key("rfc7520-5.6")).unwrap();
+    assert!(wrap.allows(Purpose::Import).is_ok() && wrap.allows(Purpose::Verify).is_err());
+}

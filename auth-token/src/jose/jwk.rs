@@ -60,7 +60,16 @@ pub(super) enum Material {
     Oct(Private),
     Okp { x: Public, d: Option<Private> },
     Ec { curve: KeyType, x: Public, y: Public, d: Option<Private> },
-    Rsa { n: Public, e: Public, private: Option<Box<RsaPrivate>> },
+    Rsa { n: Public, e: Public, private: RsaPart },
+}
+
+/// How much of an RSA key there is besides what is public.
+#[derive(Clone)]
+pub(super) enum RsaPart {
+    Public,
+    /// Only `d`, which may be (RFC 7518, 6.3.2): it is kept, but nothing is signed without the others.
+    Bare(Private),
+    Private(Box<RsaPrivate>),
 }
 
 /// The private numbers of an RSA key.
@@ -147,7 +156,8 @@ impl Jwk {
             },
         };
         let material = match kty {
-            "oct" => fields.oct(alg, short)?,
+            // How long a secret for encryption is, is not for us to say.
+            "oct" => fields.oct(alg, if foreign.is_some() { Short::Accepted } else { short })?,
             "OKP" => fields.okp()?,
             "EC" => fields.ec()?,
             "RSA" => fields.rsa()?,
@@ -303,8 +313,13 @@ impl Jwk {
         match &self.material {
             Material::Oct(_) => true,
             Material::Okp { d, .. } | Material::Ec { d, .. } => d.is_some(),
-            Material::Rsa { private, .. } => private.is_some(),
+            Material::Rsa { private, .. } => !matches!(private, RsaPart::Public),
         }
+    }
+
+    /// Reports whether it is an RSA key with `d` alone.
+    fn is_bare(&self) -> bool {
+        matches!(self.material, Material::Rsa { private: RsaPart::Bare(_), .. })
     }
 
     /// Reports whether it may be used so.
@@ -317,6 +332,9 @@ impl Jwk {
             Purpose::Verify if !self.usage.verify => Err(invalid("use or key_ops do not let it verify")),
             Purpose::Verify => Ok(()),
             Purpose::Sign if !self.is_private() => Err(invalid("there is no private part to sign with")),
+            Purpose::Sign if self.is_bare() => {
+                Err(invalid("to sign with RSA it takes p, q, dp, dq and qi too"))
+            }
             Purpose::Sign if !self.usage.sign => Err(invalid("use or key_ops do not let it sign")),
             Purpose::Sign => Ok(()),
         }
@@ -331,7 +349,9 @@ impl Jwk {
             Material::Ec { curve, x, y, .. } => {
                 Material::Ec { curve: *curve, x: x.clone(), y: y.clone(), d: None }
             }
-            Material::Rsa { n, e, .. } => Material::Rsa { n: n.clone(), e: e.clone(), private: None },
+            Material::Rsa { n, e, .. } => {
+                Material::Rsa { n: n.clone(), e: e.clone(), private: RsaPart::Public }
+            }
         };
         // What the private half does the public half undoes.
         let key_ops = self.key_ops.as_ref().map(|ops| {
@@ -392,10 +412,15 @@ impl Jwk {
             }
             Material::Rsa { n, e, private } => {
                 parts.extend([("n", text(n)), ("e", text(e))]);
-                if let Some(private) = private {
-                    let RsaPrivate { d, p, q, dp, dq, qi } = private.as_ref();
-                    for (name, part) in [("d", d), ("p", p), ("q", q), ("dp", dp), ("dq", dq), ("qi", qi)] {
-                        parts.push((name, text(part)));
+                match private {
+                    RsaPart::Public => {}
+                    RsaPart::Bare(d) => parts.push(("d", text(d))),
+                    RsaPart::Private(private) => {
+                        let RsaPrivate { d, p, q, dp, dq, qi } = private.as_ref();
+                        for (name, part) in [("d", d), ("p", p), ("q", q), ("dp", dp), ("dq", dq), ("qi", qi)]
+                        {
+                            parts.push((name, text(part)));
+                        }
                     }
                 }
             }
@@ -457,7 +482,8 @@ impl Jwk {
                 Some(SigningKey::Ecdsa(Box::new(pair)))
             }
             Material::Rsa { n, e, private } => {
-                let RsaPrivate { d, p, q, dp, dq, qi } = private.as_deref()?;
+                let RsaPart::Private(private) = private else { return None };
+                let RsaPrivate { d, p, q, dp, dq, qi } = private.as_ref();
                 let components = KeyPairComponents {
                     public_key: RsaPublicKeyComponents { n: n.as_slice(), e: e.as_slice() },
                     d: d.as_slice(),
@@ -481,7 +507,7 @@ impl Jwk {
                 "the public part is no key: its point is not on the curve, or its numbers can't be",
             ));
         }
-        if self.is_private() && self.signing(algorithm).is_none() {
+        if self.is_private() && !self.is_bare() && self.signing(algorithm).is_none() {
             return Err(invalid("the private part is no key, or does not belong to the public part"));
         }
         Ok(())
@@ -599,15 +625,19 @@ impl<'a> Fields<'a> {
         if !odd(&n) || !odd(&e) || e == [1] || e.len() > 5 {
             return Err(invalid("n is odd; e is odd, from 3, and has at most 33 bits"));
         }
-        let names = ["d", "p", "q", "dp", "dq", "qi"];
-        let mut parts = Vec::with_capacity(names.len());
-        for name in names {
+        let d = self.private("d")?;
+        let mut parts = Vec::with_capacity(5);
+        for name in ["p", "q", "dp", "dq", "qi"] {
             parts.extend(self.private(name)?);
         }
-        let private = match <[Private; 6]>::try_from(parts) {
-            Ok([d, p, q, dp, dq, qi]) => Some(Box::new(RsaPrivate { d, p, q, dp, dq, qi })),
-            Err(parts) if parts.is_empty() => None,
-            Err(_) => return Err(invalid("a private RSA key has d, p, q, dp, dq and qi")),
+        let private = match (d, <[Private; 5]>::try_from(parts)) {
+            (Some(d), Ok([p, q, dp, dq, qi])) => {
+                RsaPart::Private(Box::new(RsaPrivate { d, p, q, dp, dq, qi }))
+            }
+            (None, Err(parts)) if parts.is_empty() => RsaPart::Public,
+            // As wide as n at most, so that nothing else hides in it.
+            (Some(d), Err(parts)) if parts.is_empty() && (1..=n.len()).contains(&d.len()) => RsaPart::Bare(d),
+            _ => return Err(invalid("a private RSA key has d, or d, p, q, dp, dq and qi")),
         };
         Ok(Material::Rsa { n, e, private })
     }

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
 use super::KeyType;
-use super::jwk::{Material, RsaPrivate};
+use super::jwk::{Material, RsaPart, RsaPrivate};
 
 const INTEGER: u8 = 2;
 const BITS: u8 = 3;
@@ -89,7 +89,7 @@ fn of_spki(der: &[u8]) -> Option<Material> {
 fn of_rsa_public(der: &[u8]) -> Option<Material> {
     let (n, rest) = number(element(der, SEQUENCE)?.0)?;
     let (e, _) = number(rest)?;
-    Some(Material::Rsa { n: n.to_vec(), e: e.to_vec(), private: None })
+    Some(Material::Rsa { n: n.to_vec(), e: e.to_vec(), private: RsaPart::Public })
 }
 
 /// The numbers of a pair on a curve.
@@ -119,7 +119,7 @@ pub(super) fn rsa_of_pkcs8(pkcs8: &[u8]) -> Option<Material> {
     };
     let (n, e) = (next()?.to_vec(), next()?.to_vec());
     let private = RsaPrivate { d: next()?, p: next()?, q: next()?, dp: next()?, dq: next()?, qi: next()? };
-    Some(Material::Rsa { n, e, private: Some(Box::new(private)) })
+    Some(Material::Rsa { n, e, private: RsaPart::Private(Box::new(private)) })
 }
 
 /// A number, without the zero in front that tells that it is not negative; and what is behind it.
