@@ -82,7 +82,7 @@ impl Front {
         let (parts, _unread) = request.into_parts();
         let newer = self.realms.config();
         let config = newer.as_ref().unwrap_or(&self.config);
-        let outcome = match self.read(&parts, config) {
+        let mut outcome = match self.read(&parts, config) {
             Ok(question) => {
                 let ctx = Ctx::new()
                     .with_deadline(self.clock.now() + config.limit())
@@ -92,7 +92,7 @@ impl Front {
             }
             Err(outcome) => outcome,
         };
-        let outcome = self.offering_tokens(outcome);
+        self.offer_tokens(&mut outcome);
         tell(endpoint, &outcome);
         outcome.into_response(endpoint)
     }
@@ -148,14 +148,13 @@ impl Front {
     }
 
     /// Says that a token would do, too, where one would.
-    fn offering_tokens(&self, mut outcome: Outcome) -> Outcome {
-        if let Outcome::Unauthenticated { realm, bearer, .. } = &mut outcome
+    fn offer_tokens(&self, outcome: &mut Outcome) {
+        if let Outcome::Unauthenticated { realm, bearer, .. } = outcome
             && bearer.is_none()
             && self.realms.tokens(realm).is_some()
         {
             *bearer = Some(Wrong::Absent);
         }
-        outcome
     }
 }
 
@@ -213,7 +212,8 @@ async fn members_of(realm: &Realm, ctx: &Ctx, who: &Principal, demanded: &[Strin
 async fn check(service: &TokenService, ctx: &Ctx, token: &str) -> Result<Checked> {
     match service.peek(ctx, token) {
         Some(state) => Ok(Checked::Valid(state)),
-        None => service.check(ctx, token).await,
+        // Boxed, so that requests with passwords do not carry its room around.
+        None => Box::pin(service.check(ctx, token)).await,
     }
 }
 

@@ -17,6 +17,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::future::Either;
 use serde::de::DeserializeOwned;
 use tower::{Layer, Service};
+use zeroize::Zeroizing;
 
 use super::answer::Fault;
 use super::bearer::{Wrong, bearer_token};
@@ -29,7 +30,8 @@ pub(crate) async fn state_of(service: &TokenService, ctx: &Ctx, token: &str) -> 
     if let Some(state) = service.peek(ctx, token) {
         return Ok(state);
     }
-    match service.check(ctx, token).await.map_err(Fault::of)? {
+    // Boxed, so that what memory answers does not carry its room around.
+    match Box::pin(service.check(ctx, token)).await.map_err(Fault::of)? {
         Checked::Valid(state) => Ok(state),
         Checked::Invalid(invalid) => Err(Fault::token(service.realm().id().name(), invalid.as_str())),
         _ => Err(Fault::token(service.realm().id().name(), "unknown")),
@@ -82,9 +84,15 @@ pub fn token_layer(
     Extension(Bearers(Arc::new(Inner { services, front, clock })))
 }
 
-/// What came of a check, for the next one that asks of the same request.
+/// What came of a check, for the next one that asks the same of the same request.
 #[derive(Clone)]
-struct Seen(TokenState);
+struct Seen {
+    state: TokenState,
+    /// By whom: layers of two realms may lie over each other.
+    service: Arc<TokenService>,
+    /// Of which token: a layer between may have put another in its place.
+    token: Arc<Zeroizing<String>>,
+}
 
 /// A token to be checked, and with what.
 struct Shown<'a> {
@@ -168,12 +176,16 @@ impl Authenticated {
         if let Some(state) = shown.service.peek(&shown.ctx, shown.token) {
             return Ok(Self { state, service: shown.service });
         }
-        let state = match parts.extensions.get::<Seen>() {
-            Some(Seen(state)) => state.clone(),
-            None => state_of(&shown.service, &shown.ctx, shown.token).await?,
-        };
-        let service = shown.service;
-        parts.extensions.insert(Seen(state.clone()));
+        let Shown { service, ctx, token } = shown;
+        if let Some(seen) = parts.extensions.get::<Seen>()
+            && Arc::ptr_eq(&seen.service, &service)
+            && seen.token.as_str() == token
+        {
+            return Ok(Self { state: seen.state.clone(), service });
+        }
+        let state = state_of(&service, &ctx, token).await?;
+        let token = Arc::new(Zeroizing::new(token.to_owned()));
+        parts.extensions.insert(Seen { state: state.clone(), service: Arc::clone(&service), token });
         Ok(Self { state, service })
     }
 

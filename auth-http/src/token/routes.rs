@@ -4,7 +4,7 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use auth_core::{Clock, Ctx, Device, Error, ErrorKind, Family, FamilyId, Moment, TokenState};
-use auth_token::{Bearing, LoginAsk, Profile, Refused, RenewAsk, TokenService};
+use auth_token::{Bearing, LoginAsk, Profile, REFRESH_PREFIX, Refused, RenewAsk, TokenService};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -205,7 +205,8 @@ impl Call<'_> {
     }
 
     fn keeps_cookies(&self) -> bool {
-        self.routes.cookie == CookieMode::On
+        // Newer settings may be those of another profile, which takes effect with new routes.
+        self.routes.cookie == CookieMode::On && self.profile != Profile::Ampho
     }
 
     /// Refuses what another site may have made a browser send. The login too: else somebody could be logged in as
@@ -277,7 +278,13 @@ impl Call<'_> {
         if refresh.is_none() && access.is_none() && !self.keeps_cookies() {
             return Err(self.no_token());
         }
-        for by in refresh.map(Bearing::Refresh).into_iter().chain(access.map(Bearing::Access)) {
+        for token in refresh.into_iter().chain(access) {
+            // Told by what it is, not by where it stands (RFC 7009, 2.1): a logout that ends nothing would be a lie.
+            let by = if token.starts_with(REFRESH_PREFIX) {
+                Bearing::Refresh(token)
+            } else {
+                Bearing::Access(token)
+            };
             let done = self.service.logout(&self.ctx, &by).await.map_err(Fault::of)?;
             // Only the original's clients are told; and a session that has ended before is known all the same.
             if !done.known && self.profile == Profile::Twopi {

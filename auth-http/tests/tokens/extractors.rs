@@ -209,3 +209,39 @@ async fn an_outage_is_no_refusal() {
     }
     ask(&app, "/unlayered", Some(&token)).await.refuses(500, "server_error");
 }
+
+#[tokio::test]
+async fn what_one_realm_has_checked_is_not_believed_in_another() {
+    let (outer, inner) = (Rig::new(), Rig::new());
+    let layer = |rig: &Rig| {
+        let services = Arc::new(OneService::new(Arc::clone(&rig.service)));
+        let clock: Arc<dyn Clock> = Arc::<ManualClock>::clone(&rig.clock);
+        token_layer(services, FrontConfig::new("default"), clock)
+    };
+    let app = Router::new()
+        .route("/who", get(who))
+        .layer(layer(&inner))
+        .layer(require_scopes(["read"]))
+        .layer(layer(&outer));
+    let token = outer.login().await.access();
+    for _ in 0..2 {
+        ask(&app, "/who", Some(&token)).await.refuses(401, "invalid_token");
+    }
+}
+
+#[tokio::test]
+async fn what_was_checked_is_not_believed_of_another_token() {
+    let rig = Rig::new();
+    let forge = |mut request: axum::extract::Request| async {
+        request.headers_mut().insert("authorization", "Bearer garbage".parse().unwrap());
+        request
+    };
+    let services = Arc::new(OneService::new(Arc::clone(&rig.service)));
+    let clock: Arc<dyn Clock> = Arc::<ManualClock>::clone(&rig.clock);
+    let app = Router::new()
+        .route("/who", get(who))
+        .layer(axum::middleware::map_request(forge))
+        .layer(require_scopes(["read"]))
+        .layer(token_layer(services, FrontConfig::new("default"), clock));
+    ask(&app, "/who", Some(&rig.login().await.access())).await.refuses(401, "invalid_token");
+}

@@ -165,6 +165,45 @@ async fn a_lost_answer_is_given_again_and_a_stolen_token_ends_the_session() {
 }
 
 #[tokio::test]
+async fn a_lost_answer_is_given_again_only_until_its_token_is_seen_in_use() {
+    let rig = Rig::new();
+    let first = rig.login().await.refresh();
+    let second = rig.renew(&first).await;
+    let authorization = bearer(&second.access());
+    rig.bare(Method::GET, "/api/security/sessions", &[("authorization", &authorization)]).await.is(200);
+    rig.renew(&first).await.refuses(400, "invalid_grant");
+    rig.renew(&second.refresh()).await.refuses(400, "invalid_grant");
+    let first = rig.login().await.refresh();
+    let second = rig.renew(&first).await.refresh();
+    let third = rig.renew(&second).await.refresh();
+    rig.renew(&first).await.refuses(400, "invalid_grant");
+    rig.renew(&third).await.refuses(400, "invalid_grant");
+}
+
+#[tokio::test]
+async fn a_lost_answer_is_given_again_a_few_times_and_for_a_while() {
+    let rig = Rig::new();
+    let first = rig.login().await.refresh();
+    let second = rig.renew(&first).await.refresh();
+    for _ in 0..10 {
+        rig.pass(1);
+        assert_eq!(rig.renew(&first).await.refresh(), second);
+    }
+    for _ in 0..3 {
+        let answer = rig.renew(&first).await;
+        answer.refuses(429, "slow_down");
+        assert_eq!(answer.header("retry-after"), "20");
+    }
+    rig.renew(&second).await.is(200);
+    let first = rig.login().await.refresh();
+    rig.renew(&first).await.is(200);
+    rig.pass(20);
+    rig.renew(&first).await.is(200);
+    rig.pass(20);
+    rig.renew(&first).await.refuses(400, "invalid_grant");
+}
+
+#[tokio::test]
 async fn a_session_ends_unused_and_at_its_absolute_end() {
     let rig = Rig::new();
     let first = rig.login().await.refresh();

@@ -55,6 +55,17 @@ async fn a_logout_with_something_unknown_is_done_and_one_with_nothing_is_not_und
 }
 
 #[tokio::test]
+async fn a_logout_tells_a_token_by_what_it_is_and_not_by_where_it_stands() {
+    let rig = Rig::new();
+    let (one, two) = (rig.login().await, rig.login().await);
+    rig.bare(Method::POST, LOGOUT, &[("authorization", &bearer(&one.refresh()))]).await.is(200);
+    rig.post(LOGOUT, json!({ "refresh_token": two.access() }), &[]).await.is(200);
+    for each in [one, two] {
+        rig.renew(&each.refresh()).await.refuses(400, "invalid_grant");
+    }
+}
+
+#[tokio::test]
 async fn a_logout_with_two_tokens_ends_the_sessions_of_both() {
     let rig = Rig::new();
     let (one, two) = (rig.login().await, rig.login().await);
