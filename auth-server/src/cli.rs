@@ -39,10 +39,10 @@ pub(crate) enum Verb {
     Object(ObjectVerb),
     /// Make or verify a password hash, outside any configuration; the password comes from standard input.
     Hash(HashArgs),
-    /// Make, show and check keys, outside any configuration.
+    /// Make, show, check and rotate keys.
     #[command(subcommand)]
     Key(KeyVerb),
-    /// Look at tokens.
+    /// Issue, verify and revoke access tokens; list and end sessions.
     #[command(subcommand)]
     Token(TokenVerb),
     /// Show what the caches did, and make them ask again.
@@ -111,6 +111,62 @@ pub(crate) enum CheckVerb {
         #[command(flatten)]
         explain: Explain,
     },
+    /// Is this access token good, and whose is it?
+    Token {
+        /// The token; `-` reads it from standard input.
+        token: String,
+        /// Ask everything anew, whatever memory says.
+        #[arg(long)]
+        fresh: bool,
+        #[command(flatten)]
+        realm: InRealm,
+        #[command(flatten)]
+        explain: Explain,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SessionVerb {
+    /// Issue an access token for LOGIN, without a session.
+    Issue {
+        #[arg(long)]
+        login: String,
+        /// What it is good for; may be repeated. All that is configured if it is not said.
+        #[arg(long = "scope", value_name = "SCOPE")]
+        scopes: Vec<String>,
+        /// How long it is good: 90s, 10m, 24h. What is configured if it is not said.
+        #[arg(long, value_name = "TIME")]
+        ttl: Option<String>,
+        #[command(flatten)]
+        realm: InRealm,
+    },
+    /// Revoke an access token, end a session, or all of a login or of the realm.
+    Revoke(RevokeArgs),
+    /// List the live sessions of LOGIN.
+    List {
+        #[arg(long)]
+        login: String,
+        #[command(flatten)]
+        realm: InRealm,
+    },
+}
+
+#[derive(Debug, Args)]
+#[group(id = "what", required = true, multiple = false, args = ["token", "session", "login", "all"])]
+pub(crate) struct RevokeArgs {
+    /// The access token; `-` reads it from standard input.
+    pub(crate) token: Option<String>,
+    /// A session, as `token list` shows it.
+    #[arg(long, value_name = "ID")]
+    pub(crate) session: Option<String>,
+    /// All sessions and access tokens of a login.
+    #[arg(long)]
+    pub(crate) login: Option<String>,
+    /// All sessions and access tokens of the realm.
+    #[arg(long)]
+    pub(crate) all: bool,
+    #[command(flatten)]
+    pub(crate) realm: InRealm,
 }
 
 #[derive(Debug, Subcommand)]
@@ -376,19 +432,21 @@ pub(crate) enum KeyVerb {
         #[arg(long)]
         allow_weak_key: bool,
     },
-    /// Have another key follow in a folder of keys.
+    /// List the keys that access tokens are signed and verified with, as configured.
+    List,
+    /// Have another key follow: in the folder that is configured, as is configured there, or in another one.
     Rotate {
-        /// The folder.
+        /// The folder, outside any configuration.
         #[arg(long)]
-        folder: PathBuf,
+        folder: Option<PathBuf>,
         /// What the new key is for (else what the current one is).
-        #[arg(long)]
+        #[arg(long, requires = "folder")]
         alg: Option<String>,
         /// For how long it is published before it signs.
-        #[arg(long, value_name = "TIME", default_value = "24h")]
+        #[arg(long, value_name = "TIME", default_value = "24h", requires = "folder")]
         publish: String,
         /// For how long the one before is kept after it has signed for the last time.
-        #[arg(long, value_name = "TIME", default_value = "90m")]
+        #[arg(long, value_name = "TIME", default_value = "90m", requires = "folder")]
         keep: String,
         /// Sign with it at once.
         #[arg(long)]
@@ -397,15 +455,24 @@ pub(crate) enum KeyVerb {
         #[arg(long, conflicts_with = "at_once")]
         compromised: bool,
         /// The time in seconds since 1970; now unless given.
-        #[arg(long)]
+        #[arg(long, requires = "folder")]
         now: Option<u64>,
     },
+}
+
+impl KeyVerb {
+    /// Reports whether it is about the keys of a configuration.
+    pub(crate) const fn is_configured(&self) -> bool {
+        matches!(self, Self::List | Self::Rotate { folder: None, .. })
+    }
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum TokenVerb {
     /// Verify a token outside any configuration: exit status 0 valid, 1 invalid.
     Verify(Box<TokenVerify>),
+    #[command(flatten)]
+    Session(SessionVerb),
 }
 
 /// What a token looks like.

@@ -31,6 +31,29 @@ pub(crate) enum Command {
         mode: Option<String>,
         explain: bool,
     },
+    CheckToken {
+        realm: Option<String>,
+        token: Secret,
+        explain: bool,
+        fresh: bool,
+    },
+    TokenIssue {
+        realm: Option<String>,
+        login: String,
+        scopes: Vec<String>,
+        life: Option<std::time::Duration>,
+    },
+    TokenRevoke {
+        realm: Option<String>,
+        ends: Ends,
+    },
+    TokenList {
+        realm: Option<String>,
+        login: String,
+    },
+    Keys {
+        rotate: Option<Rotate>,
+    },
     UserAdd {
         realm: Option<String>,
         login: String,
@@ -118,6 +141,23 @@ pub(crate) enum Command {
     Reload,
 }
 
+/// What is revoked.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Ends {
+    Token(Secret),
+    Session(String),
+    Login(String),
+    All,
+}
+
+/// How a key follows another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Rotate {
+    Planned,
+    AtOnce,
+    Compromised,
+}
+
 /// What is in a file that is imported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum ImportFormat {
@@ -133,12 +173,30 @@ impl Command {
         matches!(self, Self::CacheStats | Self::CacheVoid { .. } | Self::Reload)
     }
 
+    /// Reports what a stack that is made for this command needs of tokens.
+    pub(crate) const fn tokens(&self) -> Tokens {
+        match self {
+            Self::CheckToken { .. }
+            | Self::TokenIssue { .. }
+            | Self::TokenRevoke { .. }
+            | Self::TokenList { .. }
+            | Self::Keys { .. } => Tokens::Needed,
+            // Sessions end with the password, and with the person.
+            Self::UserPasswd { .. } | Self::UserDelete { .. } => Tokens::IfKept,
+            _ => Tokens::None,
+        }
+    }
+
     /// Reports whether the command changes something: in a store, or in a server's memory.
     pub(crate) const fn changes(&self) -> bool {
         match self {
             Self::CheckPassword { .. }
             | Self::CheckGroup { .. }
             | Self::CheckObject { .. }
+            | Self::CheckToken { .. }
+            | Self::TokenIssue { .. }
+            | Self::TokenList { .. }
+            | Self::Keys { rotate: None }
             | Self::UserList { .. }
             | Self::UserShow { .. }
             | Self::GroupList { .. }
@@ -146,6 +204,8 @@ impl Command {
             | Self::Sources { .. }
             | Self::Reload => false,
             Self::UserAdd { .. }
+            | Self::TokenRevoke { .. }
+            | Self::Keys { rotate: Some(_) }
             | Self::UserPasswd { .. }
             | Self::UserLock { .. }
             | Self::UserDelete { .. }
@@ -159,6 +219,15 @@ impl Command {
             | Self::CacheVoid { .. } => true,
         }
     }
+}
+
+/// What a command needs of tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tokens {
+    None,
+    /// Where sessions are kept, there they are ended.
+    IfKept,
+    Needed,
 }
 
 /// How a new user proves who they are.

@@ -5,13 +5,14 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use auth_core::{ErrorKind, Realm, Result};
-use auth_http::FrontConfig;
+use auth_http::{FrontConfig, TokenRoutes, TokenServices};
 use auth_stack::{Builder, Stack};
+use auth_token::TokenService;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use crate::command::{Reply, told};
-use crate::serve::front;
+use crate::serve::{front, token_routes};
 
 /// The pauses between attempts to reach a source that the server has started without: doubled from the first to the last.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
@@ -24,6 +25,15 @@ const FEEDS: Duration = Duration::from_secs(2);
 struct Serving {
     stack: Arc<Stack>,
     front: Arc<FrontConfig>,
+    tokens: Option<Arc<TokenRoutes>>,
+}
+
+impl Serving {
+    fn new(stack: Arc<Stack>) -> Result<Self> {
+        let front = Arc::new(front(&stack)?);
+        let tokens = token_routes(&stack, &front)?.map(Arc::new);
+        Ok(Self { stack, front, tokens })
+    }
 }
 
 /// The stack that serves now.
@@ -49,9 +59,8 @@ impl Current {
     /// # Errors
     /// [`Misconfigured`](ErrorKind::Misconfigured) if the front can't be set as the configuration says.
     pub(crate) fn new(stack: Arc<Stack>, make: impl Fn() -> Builder + Send + Sync + 'static) -> Result<Self> {
-        let front = Arc::new(front(&stack)?);
         Ok(Self {
-            serving: RwLock::new(Serving { stack, front }),
+            serving: RwLock::new(Serving::new(stack)?),
             make: Box::new(make),
             reloading: Mutex::default(),
             reloads: AtomicU64::new(0),
@@ -65,6 +74,11 @@ impl Current {
 
     pub(crate) fn front(&self) -> Arc<FrontConfig> {
         Arc::clone(&self.serving.read().unwrap_or_else(PoisonError::into_inner).front)
+    }
+
+    /// Returns the settings of the routes of tokens; nothing where they are off.
+    pub(crate) fn token_routes(&self) -> Option<Arc<TokenRoutes>> {
+        self.serving.read().unwrap_or_else(PoisonError::into_inner).tokens.clone()
     }
 
     /// Returns how many reloads were done, and how many failed.
@@ -128,7 +142,7 @@ impl Current {
         if to_complete && new.down().count() >= old.down().count() {
             return Ok(None);
         }
-        let front = Arc::new(front(&new)?);
+        let serving = Serving::new(Arc::clone(&new))?;
         let mut warnings = new.warnings().to_vec();
         for report in new.probe().await {
             let Some(fault) = report.fault.filter(|_| report.used) else { continue };
@@ -144,13 +158,22 @@ impl Current {
         if listens != listened {
             warnings.push(format!("server.listen is {listened} until the server is restarted"));
         }
+        let is_at = |routes: Option<&TokenRoutes>| {
+            routes.map(|routes| (routes.prefix().to_owned(), routes.profile()))
+        };
+        if is_at(serving.tokens.as_deref()) != is_at(self.token_routes().as_deref()) {
+            warnings.push(
+                "where tokens are served, and as what, stays as it was until the server is restarted"
+                    .to_owned(),
+            );
+        }
         let changed: Vec<String> = new
             .sources()
             .into_iter()
             .map(|source| source.name)
             .filter(|name| !new.keeps(&old, name))
             .collect();
-        *self.serving.write().unwrap_or_else(PoisonError::into_inner) = Serving { stack: new, front };
+        *self.serving.write().unwrap_or_else(PoisonError::into_inner) = serving;
         // Questions that have begun end on the old stack; so does what it has still to tell others.
         tokio::spawn(async move {
             let _reached = old.settle().await;
@@ -168,7 +191,21 @@ impl auth_http::Realms for Current {
         self.serving.read().unwrap_or_else(PoisonError::into_inner).stack.realm(name).map(Arc::clone)
     }
 
+    fn tokens(&self, name: &str) -> Option<Arc<TokenService>> {
+        self.serving.read().unwrap_or_else(PoisonError::into_inner).stack.tokens(name).map(Arc::clone)
+    }
+
     fn config(&self) -> Option<Arc<FrontConfig>> {
         Some(self.front())
+    }
+}
+
+impl TokenServices for Current {
+    fn service(&self, realm: &str) -> Option<Arc<TokenService>> {
+        auth_http::Realms::tokens(self, realm)
+    }
+
+    fn routes(&self) -> Option<Arc<TokenRoutes>> {
+        self.token_routes()
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use auth_core::{Clock as _, Error, ErrorKind, Result};
-use auth_stack::SystemClock;
+use auth_stack::{Span, SystemClock};
 use zeroize::Zeroizing;
 
 use crate::command::Secret;
@@ -14,6 +14,9 @@ use crate::command::Secret;
 const MAX_FILE: u64 = 16 * 1024 * 1024;
 /// More than any password may have, so that too long ones are refused for what they are.
 const MAX_PASSWORD: u64 = 64 * 1024;
+
+/// More than any token may have, so that too long ones are refused for what they are.
+const MAX_TOKEN: u64 = 64 * 1024;
 
 /// Reads a password from standard input: without echo from a terminal; else all of it but one final LF or CRLF.
 pub(crate) fn password(new: bool) -> Result<Secret> {
@@ -28,13 +31,30 @@ pub(crate) fn password(new: bool) -> Result<Secret> {
     if u64::try_from(bytes.len()).is_ok_and(|length| length > MAX_PASSWORD) {
         return Err(Error::new(ErrorKind::Invalid, "the password is longer than 64 KiB"));
     }
+    Ok(Secret(without_end(bytes)))
+}
+
+/// A token as it was typed; `-` stands for standard input, whose final LF or CRLF is removed.
+pub(crate) fn token(typed: &str) -> Result<Secret> {
+    if typed != "-" {
+        return Ok(Secret::new(typed.as_bytes().to_vec()));
+    }
+    let failed =
+        |error| Error::new(ErrorKind::Invalid, "can't read the token from standard input").because(error);
+    let mut bytes = Zeroizing::new(Vec::with_capacity(4096));
+    std::io::stdin().lock().take(MAX_TOKEN + 1).read_to_end(&mut bytes).map_err(failed)?;
+    Ok(Secret(without_end(bytes)))
+}
+
+/// Removes one final LF or CRLF.
+fn without_end(mut bytes: Zeroizing<Vec<u8>>) -> Zeroizing<Vec<u8>> {
     if bytes.last() == Some(&b'\n') {
         bytes.pop();
         if bytes.last() == Some(&b'\r') {
             bytes.pop();
         }
     }
-    Ok(Secret(bytes))
+    bytes
 }
 
 /// Reads a file of passwords.
@@ -66,21 +86,14 @@ pub(crate) fn given(path: &Path, most: usize) -> Result<Zeroizing<Vec<u8>>> {
     Ok(bytes)
 }
 
-/// Reads a length of time: a whole number and `ms`, `s`, `m`, `h` or `d`.
+/// Reads a length of time as it is configured.
 pub(crate) fn duration(text: &str) -> Result<Duration> {
-    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
-    let unit = match text.get(digits.len()..) {
-        Some("ms") => Some(1),
-        Some("s") => Some(1000),
-        Some("m") => Some(60_000),
-        Some("h") => Some(3_600_000),
-        Some("d") => Some(86_400_000),
-        _ => None,
-    };
-    let length = digits.parse::<u64>().ok().zip(unit).and_then(|(number, unit)| number.checked_mul(unit));
-    length.map(Duration::from_millis).ok_or_else(|| {
-        Error::new(ErrorKind::Invalid, "a length of time is a whole number and ms, s, m, h or d, as in 30s")
-            .with("given", text)
+    Span::parse(text).map(|span| span.0).ok_or_else(|| {
+        Error::new(
+            ErrorKind::Invalid,
+            "a length of time is a whole number and ms, s, m, h or d, as in 30s, a year at most",
+        )
+        .with("given", text)
     })
 }
 

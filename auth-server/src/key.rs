@@ -63,7 +63,7 @@ pub(crate) fn run(verb: &KeyVerb, json: bool) -> Result<Reply> {
             let short = if *allow_weak_key { Short::Accepted } else { Short::Refused };
             return check(file, *purpose, short);
         }
-        KeyVerb::Rotate { .. } => return rotate(verb),
+        KeyVerb::Rotate { .. } | KeyVerb::List => return rotate(verb),
     }
     Ok(done)
 }
@@ -192,7 +192,7 @@ fn reason(error: &Error) -> String {
 }
 
 fn rotate(verb: &KeyVerb) -> Result<Reply> {
-    let KeyVerb::Rotate { folder, alg, publish, keep, at_once, compromised, now } = verb else {
+    let KeyVerb::Rotate { folder: Some(folder), alg, publish, keep, at_once, compromised, now } = verb else {
         return Err(Error::new(ErrorKind::Internal, "this is no rotation"));
     };
     if !folder.join("ring.json").is_file() {
@@ -221,7 +221,7 @@ fn rotate(verb: &KeyVerb) -> Result<Reply> {
     Ok(Reply::one(0, row))
 }
 
-fn shown(entry: &RingEntry) -> Value {
+pub(crate) fn shown(entry: &RingEntry) -> Value {
     let unix = |time: std::time::SystemTime| {
         time.duration_since(std::time::SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
     };

@@ -17,10 +17,12 @@ mod ops;
 mod output;
 mod print;
 mod serve;
+mod sessions;
 mod sql;
 #[cfg(test)]
 mod tests;
 mod token;
+mod upkeep;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -31,9 +33,10 @@ use clap::Parser as _;
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::{
-    CacheVerb, CheckVerb, Cli, ConfigVerb, GroupVerb, LdapVerb, ObjectVerb, TokenVerb, UserVerb, Verb,
+    CacheVerb, CheckVerb, Cli, ConfigVerb, GroupVerb, KeyVerb, LdapVerb, ObjectVerb, RevokeArgs, SessionVerb,
+    TokenVerb, UserVerb, Verb,
 };
-use crate::command::{Command, Credential, Reply, Secret};
+use crate::command::{Command, Credential, Ends, Reply, Rotate, Secret, Tokens};
 
 /// Wrong use, or a configuration that can't be: the exit status.
 const USAGE: u8 = 2;
@@ -148,7 +151,7 @@ async fn run(cli: &Cli) -> Result<Reply> {
             }
             Ok(reply)
         }
-        Verb::Key(verb) => key::run(verb, cli.json),
+        Verb::Key(verb) if !verb.is_configured() => key::run(verb, cli.json),
         Verb::Token(TokenVerb::Verify(args)) => token::verify(args),
         Verb::Ldap(LdapVerb::Probe(args)) => {
             let probe = ldap::probe(args).await?;
@@ -221,7 +224,13 @@ async fn run(cli: &Cli) -> Result<Reply> {
                 let message = format!("no server runs on {}", folder?.display());
                 return Err(Error::new(ErrorKind::Unavailable, message));
             }
-            let stack = beside_a_server(cli).await?.build().await?;
+            let builder = beside_a_server(cli).await?;
+            let builder = match command.tokens() {
+                Tokens::None => builder,
+                Tokens::IfKept => builder.with_tokens_if_kept(),
+                Tokens::Needed => builder.with_tokens(),
+            };
+            let stack = builder.build().await?;
             let reply = ops::run(&stack, command).await;
             Ok(ops::carried_at_last(&stack, reply).await)
         }
@@ -251,6 +260,21 @@ fn command(verb: &Verb) -> Result<Command> {
             mode: mode.clone(),
             explain: explain.explain,
         },
+        Verb::Check(CheckVerb::Token { token, fresh, realm, explain }) => Command::CheckToken {
+            realm: realm.realm.clone(),
+            token: input::token(token)?,
+            explain: explain.explain,
+            fresh: *fresh,
+        },
+        Verb::Token(TokenVerb::Session(verb)) => session(verb)?,
+        Verb::Key(KeyVerb::List) => Command::Keys { rotate: None },
+        Verb::Key(KeyVerb::Rotate { compromised, at_once, .. }) => Command::Keys {
+            rotate: Some(match (compromised, at_once) {
+                (true, _) => Rotate::Compromised,
+                (false, true) => Rotate::AtOnce,
+                (false, false) => Rotate::Planned,
+            }),
+        },
         Verb::User(verb) => user(verb)?,
         Verb::Group(GroupVerb::Add { login, group, realm }) => {
             Command::GroupAdd { realm: realm.realm.clone(), login: login.clone(), group: group.clone() }
@@ -270,12 +294,35 @@ fn command(verb: &Verb) -> Result<Command> {
         Verb::Serve
         | Verb::Hash(_)
         | Verb::Key(_)
-        | Verb::Token(_)
+        | Verb::Token(TokenVerb::Verify(_))
         | Verb::Config(_)
         | Verb::Ldap(_)
         | Verb::Print(_)
         | Verb::Sql(_) => {
             return Err(Error::new(ErrorKind::Internal, "this command needs no stack"));
+        }
+    })
+}
+
+fn session(verb: &SessionVerb) -> Result<Command> {
+    Ok(match verb {
+        SessionVerb::Issue { login, scopes, ttl, realm } => Command::TokenIssue {
+            realm: realm.realm.clone(),
+            login: login.clone(),
+            scopes: scopes.clone(),
+            life: ttl.as_deref().map(input::duration).transpose()?,
+        },
+        SessionVerb::Revoke(RevokeArgs { token, session, login, all: _, realm }) => {
+            let ends = match (token, session, login) {
+                (Some(token), _, _) => Ends::Token(input::token(token)?),
+                (_, Some(session), _) => Ends::Session(session.clone()),
+                (_, _, Some(login)) => Ends::Login(login.clone()),
+                _ => Ends::All,
+            };
+            Command::TokenRevoke { realm: realm.realm.clone(), ends }
+        }
+        SessionVerb::List { login, realm } => {
+            Command::TokenList { realm: realm.realm.clone(), login: login.clone() }
         }
     })
 }

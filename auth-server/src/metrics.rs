@@ -16,6 +16,13 @@ pub(crate) fn render(stack: &Stack, sources: &[SourceReport]) -> String {
     for (realm, outcome, count) in stack.logins() {
         page.sample("gatepost_logins_total", &[("realm", &realm), ("outcome", outcome)], count);
     }
+    let sessions = stack.sessions();
+    if !sessions.is_empty() {
+        page.family("gatepost_sessions_total", "counter", "What has happened to sessions.");
+        for (realm, change, count) in sessions {
+            page.sample("gatepost_sessions_total", &[("realm", &realm), ("change", change)], count);
+        }
+    }
     let hashing = stack.hashing();
     page.single("gatepost_hash_jobs_total", "counter", "Password hashes computed.", hashing.jobs);
     page.single(

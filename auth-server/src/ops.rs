@@ -5,17 +5,18 @@ use std::time::{Duration, SystemTime};
 
 use auth_cache::{AgeHistogram, Bound, CarrierStats, Fenced, HearingStats, SharedStats};
 use auth_core::{
-    Access, CacheUse, Change, Ctx, Directory, Error, ErrorKind, Id, Lock, Login, Lookup, Member, NewUser,
-    ObjectRef, Password, Principal, Reached, Realm, Record, Reject, Result, StateChange, Step, StoredHash,
-    Subject, UserEntry, Verdict,
+    Access, CacheUse, Change, Ctx, Directory, EndReason, Error, ErrorKind, Id, Lock, Login, Lookup, Member,
+    NewUser, ObjectRef, Password, Principal, Reached, Realm, Record, Reject, Result, StateChange, Step,
+    StoredHash, Subject, UserEntry, Verdict,
 };
 use auth_password::{HashedStats, Scheme};
 use auth_stack::Stack;
+use auth_token::Rotation;
 use serde_json::{Map, Value, json};
 
-use crate::command::{Command, Credential, Reply, Secret, told};
+use crate::command::{Command, Credential, Reply, Rotate, Secret, told};
 use crate::figures::{self, micros, millis};
-use crate::import;
+use crate::{import, sessions};
 
 /// Runs a command. Each question and each write has its limit, so every command ends: most within seconds, an
 /// import after as many writes as it has users.
@@ -33,6 +34,22 @@ pub(crate) async fn run(stack: &Stack, command: Command) -> Reply {
         Command::CheckObject { realm, login, domain, id, mode, explain } => {
             check_object(stack, &name(realm), &login, &domain, &id, mode.as_deref(), explain).await
         }
+        Command::CheckToken { realm, token, explain, fresh } => {
+            sessions::check(stack, &name(realm), &token, (explain, fresh)).await
+        }
+        Command::TokenIssue { realm, login, scopes, life } => {
+            sessions::issue(stack, &name(realm), &login, &scopes, life).await
+        }
+        Command::TokenRevoke { realm, ends } => sessions::revoke(stack, &name(realm), &ends).await,
+        Command::TokenList { realm, login } => sessions::list(stack, &name(realm), &login).await,
+        Command::Keys { rotate } => sessions::keys(
+            stack,
+            rotate.map(|how| match how {
+                Rotate::Planned => Rotation::Planned,
+                Rotate::AtOnce => Rotation::AtOnce,
+                Rotate::Compromised => Rotation::Compromised,
+            }),
+        ),
         Command::UserAdd { realm, login, groups, credential } => {
             user_add(stack, &name(realm), &login, groups, credential).await
         }
@@ -107,7 +124,7 @@ async fn carried(stack: &Stack, mut reply: Reply) -> Reply {
     reply
 }
 
-fn realm<'a>(stack: &'a Stack, name: &str) -> Result<&'a Arc<Realm>> {
+pub(crate) fn realm<'a>(stack: &'a Stack, name: &str) -> Result<&'a Arc<Realm>> {
     stack.realm(name).ok_or_else(|| {
         let known: Vec<&str> = stack.realms().map(|realm| realm.id().name()).collect();
         Error::new(ErrorKind::Invalid, "there is no such realm")
@@ -131,21 +148,21 @@ pub(crate) fn context(stack: &Stack) -> Ctx {
 }
 
 /// One question: its context, and what happened to it.
-struct Asked {
-    ctx: Ctx,
+pub(crate) struct Asked {
+    pub(crate) ctx: Ctx,
     record: Arc<Record>,
     began: auth_core::Moment,
     explain: bool,
 }
 
 impl Asked {
-    fn new(stack: &Stack, explain: bool) -> Self {
+    pub(crate) fn new(stack: &Stack, explain: bool) -> Self {
         let record = Arc::new(if explain { Record::explaining() } else { Record::new() });
         let ctx = Ctx::new().with_record(Arc::clone(&record));
         Self { ctx, record, began: stack.clock().now(), explain }
     }
 
-    fn reply(&self, stack: &Stack, exit: u8, mut row: Value) -> Reply {
+    pub(crate) fn reply(&self, stack: &Stack, exit: u8, mut row: Value) -> Reply {
         let took = stack.clock().now().since(self.began);
         if let Some(row) = row.as_object_mut() {
             // "off" means that there is no cache, not that nothing had to be asked.
@@ -164,7 +181,7 @@ impl Asked {
     }
 
     /// The reply where a source failed: what was done until then is still worth telling.
-    fn failed(&self, stack: &Stack, error: &Error) -> Reply {
+    pub(crate) fn failed(&self, stack: &Stack, error: &Error) -> Reply {
         let Reply { exit, rows } = Reply::failed(error);
         self.reply(stack, exit, rows.into_iter().next().unwrap_or_default())
     }
@@ -186,11 +203,11 @@ fn step(step: &Step) -> Value {
     row.into()
 }
 
-fn unix(time: SystemTime) -> u64 {
+pub(crate) fn unix(time: SystemTime) -> u64 {
     time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-fn id_value(id: &Id) -> Value {
+pub(crate) fn id_value(id: &Id) -> Value {
     match id {
         Id::Int(number) => (*number).into(),
         other => other.to_string().into(),
@@ -478,7 +495,12 @@ async fn user_passwd(stack: &Stack, name: &str, login: &str, password: &Secret) 
     let ctx = context(stack);
     let hash = stack.hasher().make(&ctx, &password).await?;
     let change = directory.set_hash(&ctx, &login, &hash).await?;
-    Ok(written(change, "unknown_user", json!({ "realm": name, "login": login.as_str() })))
+    let reply = written(change, "unknown_user", json!({ "realm": name, "login": login.as_str() }));
+    Ok(match change {
+        // Whoever knew the password before may hold sessions.
+        Change::Done => sessions::end(stack, &login, EndReason::PasswordChanged, reply).await,
+        _ => reply,
+    })
 }
 
 async fn user_lock(stack: &Stack, name: &str, login: &str, locked: bool) -> Result<Reply> {
@@ -494,7 +516,11 @@ async fn user_delete(stack: &Stack, name: &str, login: &str) -> Result<Reply> {
     let (realm, directory) = directory(stack, name)?;
     let login = Login::parse(realm.id(), login)?;
     let change = directory.delete_user(&context(stack), &login).await?;
-    Ok(written(change, "unknown_user", json!({ "realm": name, "login": login.as_str() })))
+    let reply = written(change, "unknown_user", json!({ "realm": name, "login": login.as_str() }));
+    Ok(match change {
+        Change::Done => sessions::end(stack, &login, EndReason::Account, reply).await,
+        _ => reply,
+    })
 }
 
 async fn membership(stack: &Stack, name: &str, login: &str, group: &str, join: bool) -> Result<Reply> {

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use auth_core::{Ctx, Directory, Error, ErrorKind, Login, NewUser, Password, Result};
-use auth_http::FrontConfig;
-use auth_stack::{Builder, Stack};
+use auth_http::{CookieMode, FrontConfig, TokenRoutes, TokenServices};
+use auth_stack::{Builder, Stack, TokenProfile};
+use auth_token::Profile;
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -17,7 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::current::Current;
-use crate::{admin, metrics, net, output};
+use crate::{admin, metrics, net, output, upkeep};
 
 /// The login that the first start makes.
 const ADMINISTRATOR: &str = "admin";
@@ -43,8 +44,13 @@ pub(crate) async fn serve(stack: Stack, make: impl Fn() -> Builder + Send + Sync
     let credentials = first_user(&stack).await?;
     let realms = Arc::clone(&current) as Arc<dyn auth_http::Realms>;
     let front = current.front().as_ref().clone();
-    let router =
+    let mut router =
         auth_http::router(realms, front, Arc::clone(stack.clock())).merge(operation(Arc::clone(&current)));
+    if let Some(routes) = current.token_routes() {
+        let services = Arc::clone(&current) as Arc<dyn TokenServices>;
+        let routes = routes.as_ref().clone();
+        router = router.merge(auth_http::token_router(services, routes, Arc::clone(stack.clock())));
+    }
     drop(stack);
 
     let (stop, stopped) = watch::channel(false);
@@ -54,6 +60,7 @@ pub(crate) async fn serve(stack: Stack, make: impl Fn() -> Builder + Send + Sync
         let current = Arc::clone(&current);
         async move { current.complete().await }
     });
+    let keeping_up = tokio::spawn(upkeep::run(Arc::clone(&current)));
     output::line(&format!("gatepost serves http://{address}"));
     if let Some(password) = credentials {
         greet(&address.to_string(), &password);
@@ -70,12 +77,35 @@ pub(crate) async fn serve(stack: Stack, make: impl Fn() -> Builder + Send + Sync
     }
     tracing::info!("stopping");
     completing.abort();
+    keeping_up.abort();
     let _ = stop.send(true);
     let _ = tokio::join!(http, socket);
     // What was voided last may be on its way to the others; nobody tries it again afterwards.
     let _reached = current.stack().settle().await;
     drop(admin_socket);
     Ok(())
+}
+
+/// The settings of the routes of tokens; nothing where they are off.
+pub(crate) fn token_routes(stack: &Stack, front: &FrontConfig) -> Result<Option<TokenRoutes>> {
+    let token = &stack.config().token;
+    if !token.enabled {
+        return Ok(None);
+    }
+    let placed = |error: Error, path: &[&str]| stack.origins().wrong(path, error.message());
+    let profile = match token.profile {
+        TokenProfile::Native => Profile::Native,
+        TokenProfile::Ampho => Profile::Ampho,
+        TokenProfile::Twopi => Profile::Twopi,
+    };
+    let cookie = if token.http.cookie { CookieMode::On } else { CookieMode::Off };
+    let routes = TokenRoutes::new(front.clone())
+        .with_prefix(&token.http.prefix)
+        .map_err(|error| placed(error, &["token", "http", "prefix"]))?
+        .with_profile(profile)
+        .and_then(|routes| routes.with_cookie(cookie))
+        .map_err(|error| placed(error, &["token", "http", "cookie"]))?;
+    Ok(Some(routes))
 }
 
 /// The settings of the front; naming the place of what is wrong with them.

@@ -24,7 +24,8 @@ use crate::probe::{Prober, Source};
 use crate::settings;
 use crate::shared::{self, Making, Plan};
 use crate::source::{self, Opening, Provides, SourceKind};
-use crate::stack::Stack;
+use crate::stack::{Cache, Stack};
+use crate::tokens::{self, Tokens};
 
 /// The name of the source and of the realm that are there without any configuration.
 const EMBEDDED: &str = "local";
@@ -49,6 +50,7 @@ pub struct Builder {
     makes_store: bool,
     /// Whether it is for a server: that does without sources that can't be reached, as long as there is one that can.
     goes_without: bool,
+    tokens: Wanted,
     old: Option<Arc<Stack>>,
     /// Whether the configuration is that of the stack before, whatever stands in the file now.
     again: bool,
@@ -56,6 +58,25 @@ pub struct Builder {
     taken: Option<String>,
     // Names of the environment whose values are not UTF-8.
     unreadable: Vec<String>,
+}
+
+/// Whether token services are made.
+#[derive(Clone, Copy)]
+enum Wanted {
+    None,
+    IfKept,
+    Always,
+}
+
+impl Wanted {
+    fn is(self, config: &Config, data: &Path) -> bool {
+        config.token.enabled
+            && match self {
+                Self::None => false,
+                Self::IfKept => config.token.store.is_some() || tokens::are_kept_in(data),
+                Self::Always => true,
+            }
+    }
 }
 
 impl std::fmt::Debug for Builder {
@@ -78,6 +99,7 @@ impl Builder {
             quality: None,
             makes_store: true,
             goes_without: false,
+            tokens: Wanted::None,
             old: None,
             again: false,
             taken: None,
@@ -150,6 +172,22 @@ impl Builder {
     #[must_use]
     pub fn again(self, old: &Arc<Stack>) -> Self {
         Self { again: true, ..self.after(old) }
+    }
+
+    /// Makes the token services of the realms too, unless the configuration says `token.enabled = false`: opens where
+    /// sessions are kept, and makes keys that are needed and not there in the data folder.
+    #[must_use]
+    pub const fn with_tokens(mut self) -> Self {
+        self.tokens = Wanted::Always;
+        self
+    }
+
+    /// The same, but only if sessions may have been begun: where they would be kept in the data folder and none were, none are
+    /// made.
+    #[must_use]
+    pub const fn with_tokens_if_kept(mut self) -> Self {
+        self.tokens = Wanted::IfKept;
+        self
     }
 
     /// Sets the clock.
@@ -242,6 +280,7 @@ impl Builder {
     /// As [`build`](Self::build).
     pub async fn build_for_server(mut self) -> Result<Stack> {
         self.goes_without = true;
+        self.tokens = Wanted::Always;
         let (loaded, config) = self.load()?;
         data::prepare(&self.folder(&config)?)?;
         self.compose(loaded, config).await
@@ -338,6 +377,7 @@ impl Builder {
             Some(old) => (Arc::clone(&old.owners), Arc::clone(&old.audit)),
             None => (Arc::new(KeptOwners::new(Arc::clone(&clock))), Arc::default()),
         };
+        let whole_heir = self.old.as_ref().map(|old| Heir::new(old, &loaded.table));
         let settings = cache.clone();
         let mut assembly = Assembly {
             cache,
@@ -386,6 +426,27 @@ impl Builder {
                 "after a restart it is not known which source a login was found in, until it is found again: {why}"
             ));
         }
+        let tokens = if self.tokens.is(&config, &data) {
+            let making = tokens::Making {
+                config: &config,
+                loaded: &loaded,
+                data: &data,
+                realms: &realms,
+                fence: &assembly.fence,
+                clock: &assembly.clock,
+                cache: assembly.cache.as_ref(),
+                guard: guard.as_ref(),
+                audit: &assembly.audit,
+                heir: whole_heir.as_ref(),
+                shares: beyond.is_some(),
+            };
+            Some(making.make(&mut warnings).await?)
+        } else {
+            None
+        };
+        for (realm, reports) in tokens.iter().flat_map(Tokens::reports) {
+            assembly.caches.push(Cache { realm: realm.as_str().into(), reports });
+        }
         let directories = assembly.directories(&config.realm)?;
         let feeds = assembly.feeds(&config.realm)?;
         warnings.extend(assembly.check_unused(&config.realm)?);
@@ -423,6 +484,7 @@ impl Builder {
             owners,
             hasher,
             guard,
+            tokens,
             quality,
             audit,
             clock,

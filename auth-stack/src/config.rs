@@ -13,6 +13,7 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use crate::secret::shown_url;
+use crate::token_config::TokenSection;
 
 /// The whole configuration. Unknown keys are refused everywhere.
 ///
@@ -34,13 +35,15 @@ pub struct Config {
     pub password: PasswordConfig,
     /// The guard against guessing.
     pub guard: GuardSection,
+    /// Access tokens and sessions.
+    pub token: TokenSection,
     /// The server.
     pub server: ServerConfig,
 }
 
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { data, source, cache, secrets, realm, password, guard, server } = self;
+        let Self { data, source, cache, secrets, realm, password, guard, token, server } = self;
         f.debug_struct("Config")
             .field("data", data)
             .field("source", &source.keys().collect::<Vec<_>>())
@@ -49,6 +52,7 @@ impl fmt::Debug for Config {
             .field("realm", realm)
             .field("password", password)
             .field("guard", guard)
+            .field("token", token)
             .field("server", server)
             .finish()
     }
@@ -201,15 +205,21 @@ pub struct SecretsConfig {
     /// What shared entries are named and sealed with: one, or several of which the first is used and the others are
     /// known, while one takes the place of the other.
     pub cache_key: Option<CacheKeyConfig>,
+    /// What refresh tokens are derived from: one, or several of which the first is used and the others are known until
+    /// the last session ends that was begun with them.
+    pub refresh_key: Option<CacheKeyConfig>,
 }
 
 impl fmt::Debug for SecretsConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SecretsConfig").field("cache_key", &self.cache_key).finish()
+        f.debug_struct("SecretsConfig")
+            .field("cache_key", &self.cache_key)
+            .field("refresh_key", &self.refresh_key)
+            .finish()
     }
 }
 
-/// `secrets.cache_key`
+/// `secrets.cache_key` and `secrets.refresh_key`
 #[derive(Clone, Deserialize)]
 #[serde(untagged, expecting = "a secret or a list of secrets")]
 pub enum CacheKeyConfig {
@@ -655,7 +665,9 @@ impl Span {
     /// The longest that may be set: more is a slip of the pen.
     const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
 
-    fn parse(text: &str) -> Option<Self> {
+    /// Reads one as it is configured; nothing for what is none, or longer than a year.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
         let digits = text.bytes().take_while(u8::is_ascii_digit).count();
         let (number, unit) = text.split_at_checked(digits)?;
         let number: u64 = number.parse().ok()?;

@@ -21,6 +21,8 @@ mod settings;
 mod shared;
 mod source;
 mod stack;
+mod token_config;
+mod tokens;
 
 pub use audit::LogAudit;
 pub use auth_store_sql::Push;
@@ -39,6 +41,9 @@ pub use probe::SourceReport;
 pub use shared::SharedReport;
 pub use source::{AsyncOpen, Fault, Look, Opening, Passwords, Provides, SourceKind};
 pub use stack::{MemoReport, Stack};
+pub use token_config::{
+    FsaSection, RefreshSection, ReuseName, TokenFormat, TokenHttp, TokenKeys, TokenProfile, TokenSection,
+};
 
 // The example of the project's front page compiles and runs with the documentation tests of this crate.
 #[cfg(doctest)]

@@ -12,13 +12,18 @@ use crate::origins::{Origins, Setting, line_of, misconfigured};
 use crate::secret;
 
 /// The short names of the environment, and the keys they set. All are texts but the size.
-const SHORT: [(&str, &[&str]); 6] = [
+const SHORT: [(&str, &[&str]); 10] = [
     ("CACHE", &["cache", "kind"]),
     ("CACHE_URL", &["cache", "url"]),
     ("CACHE_PREFIX", &["cache", "prefix"]),
     ("CACHE_TTL", &["cache", "ttl"]),
     ("CACHE_SIZE", &["cache", "size"]),
     ("GATEPOST_DATA", &["data"]),
+    // As flask-ampho has them.
+    ("AMPHO_SECURITY_KEY", &["token", "keys", "key"]),
+    ("AMPHO_SECURITY_REST_PREFIX", &["token", "http", "prefix"]),
+    ("AMPHO_SECURITY_TOKEN_ALG", &["token", "keys", "algorithm"]),
+    ("AMPHO_SECURITY_TOKEN_TTL", &["token", "access_ttl"]),
 ];
 
 /// The prefix of environment names that set any key.

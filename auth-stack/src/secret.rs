@@ -147,6 +147,7 @@ pub(crate) fn sounds_secret(path: &[String]) -> bool {
         ["cache", "ttl", ..] | ["source", _, "on", ..] => return false,
         ["source", _, ..] => path.get(2..),
         ["cache", ..] => path.get(1..),
+        ["token", "fsa" | "keys", ..] => path.get(2..),
         // Nothing else stands there.
         ["secrets", ..] => return true,
         _ => return false,

@@ -407,7 +407,7 @@ fn secrets(
                 "no secrets.cache_key is configured: other processes share with this one only if they have a copy of {}",
                 file.display()
             ));
-            vec![kept(folder, &file)?]
+            vec![kept_secret(folder, &file, "the key of the shared cache")?]
         }
     };
     if let Some(at) = secrets.iter().position(|secret| secret.len() < SHORTEST) {
@@ -418,14 +418,16 @@ fn secrets(
     Ok(secrets)
 }
 
-/// The key in the data folder.
-fn kept(folder: &Path, file: &Path) -> Result<String> {
-    let wrong = |what: &'static str, error: &dyn fmt::Display| {
-        Error::new(ErrorKind::Misconfigured, what).with("file", file.display()).with("cause", error)
+/// A secret in the data folder, which is made if need be: 64 hexadecimal digits.
+pub(crate) fn kept_secret(folder: &Path, file: &Path, what: &'static str) -> Result<String> {
+    let wrong = |why: &'static str, error: &dyn fmt::Display| {
+        Error::new(ErrorKind::Misconfigured, format!("{why} {what}"))
+            .with("file", file.display())
+            .with("cause", error)
     };
     if folder.as_os_str().is_empty() {
-        let message = "a shared cache needs secrets.cache_key, or a data folder to keep one in";
-        return Err(Error::new(ErrorKind::Misconfigured, message));
+        let message = "is needed: configure it, or a data folder to keep one in";
+        return Err(Error::new(ErrorKind::Misconfigured, format!("{what} {message}")));
     }
     data::prepare(folder)?;
     let random = || -> Result<String> {
@@ -455,18 +457,14 @@ fn kept(folder: &Path, file: &Path) -> Result<String> {
     match made {
         Ok(()) => return Ok(secret),
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists && file.exists() => drop(removed),
-        Err(error) => return Err(wrong("can't make the key of the shared cache", &error)),
+        Err(error) => return Err(wrong("can't make", &error)),
     }
-    let found =
-        std::fs::File::open(file).map_err(|error| wrong("can't read the key of the shared cache", &error))?;
+    let found = std::fs::File::open(file).map_err(|error| wrong("can't read", &error))?;
     if data::anybody_may_write(&found) {
-        return Err(wrong("can't trust the key of the shared cache", &data::ANYBODY));
+        return Err(wrong("can't trust", &data::ANYBODY));
     }
     let mut text = String::new();
-    found
-        .take(4096)
-        .read_to_string(&mut text)
-        .map_err(|error| wrong("can't read the key of the shared cache", &error))?;
+    found.take(4096).read_to_string(&mut text).map_err(|error| wrong("can't read", &error))?;
     Ok(text.trim_end().to_owned())
 }
 

@@ -10,6 +10,7 @@ use auth_cache::{Bound, Carrier, Fenced, Lifetimes, Report, Reports, Settings, T
 use auth_core::{Clock, Fence, Login, Owners as _, Password, Reached, Realm, Result, Subject};
 use auth_password::{Confirmed, Guard, GuardStats, Hashed, HashedStats, Hasher, HasherStats, Quality};
 use auth_store_sql::Push;
+use auth_token::{KeyRing, TokenService};
 use toml::{Table, Value};
 
 use crate::audit::LogAudit;
@@ -23,6 +24,7 @@ use crate::owners::KeptOwners;
 use crate::probe::{Prober, SourceReport};
 use crate::secret::shown_url;
 use crate::shared::{Beyond, Plan, SharedReport, tell};
+use crate::tokens::Tokens;
 
 /// A cache of the stack.
 #[derive(Debug)]
@@ -57,6 +59,8 @@ pub struct Stack {
     pub(crate) owners: Arc<KeptOwners>,
     pub(crate) hasher: Arc<Hasher>,
     pub(crate) guard: Option<Arc<Guard>>,
+    /// Nothing where no tokens were asked for.
+    pub(crate) tokens: Option<Tokens>,
     pub(crate) quality: Quality,
     pub(crate) audit: Arc<LogAudit>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -148,6 +152,24 @@ impl Stack {
     #[must_use]
     pub fn directory(&self, realm: &str) -> Option<&Arc<Fenced>> {
         self.directories.get(realm)
+    }
+
+    /// Returns the token service of a realm; nothing unless it was [asked for](Builder::with_tokens), and configured.
+    #[must_use]
+    pub fn tokens(&self, realm: &str) -> Option<&Arc<TokenService>> {
+        self.tokens.as_ref()?.services.get(realm)
+    }
+
+    /// Returns the keys that access tokens are signed with; nothing where they are not JWTs.
+    #[must_use]
+    pub fn key_ring(&self) -> Option<&Arc<KeyRing>> {
+        self.tokens.as_ref()?.ring.as_ref()
+    }
+
+    /// Returns what has happened to sessions how often: by realm, and by the name of the change.
+    #[must_use]
+    pub fn sessions(&self) -> Vec<(String, &'static str, u64)> {
+        self.audit.session_counts()
     }
 
     /// Returns the hashing pool.

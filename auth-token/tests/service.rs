@@ -1,0 +1,485 @@
+//! The service over a store of sessions that fails: nothing is consumed, nothing is let in, nothing is lost.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a panic is how a test says what is wrong")]
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use auth_core::{
+    Audit, Clock, Ctx, Device, End, EndReason, Ends, Error, ErrorKind, Families, Family, FamilyId, Fence,
+    HashCheck, Issued, Login, LoginEvent, LoginRule, Lookup, Millis, Password, Realm, Renewal, Result, Retry,
+    Revocations, Revoked, SessionEvent,
+};
+use auth_testkit::{ByTable, ManualClock, MemoryStore, realm_with};
+use auth_token::{
+    Bearing, Checked, ClaimsFor, Granted, Invalid, Jwk, JwtConfig, JwtFormat, KeyRing, KeyType, LoginAsk,
+    MemoryFamilies, NoTokenCache, Parts, Profile, RefreshSecrets, RenewAsk, Session, Throttle, TokenService,
+    TokenSettings, Tokens, claims_of,
+};
+use serde_json::{Map, Value, json};
+
+/// What fails next, and whether before or after it is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    Before(&'static str),
+    After(&'static str),
+}
+
+/// A store of sessions that can fail.
+#[derive(Debug)]
+struct Faulty {
+    inner: MemoryFamilies,
+    fault: Mutex<Option<Fault>>,
+}
+
+impl Faulty {
+    fn new() -> Arc<Self> {
+        Arc::new(Self { inner: MemoryFamilies::new(1_000), fault: Mutex::default() })
+    }
+
+    fn fail(&self, fault: Fault) {
+        *self.fault.lock().unwrap() = Some(fault);
+    }
+
+    fn at(&self, fault: Fault) -> Result<()> {
+        let mut next = self.fault.lock().unwrap();
+        if *next != Some(fault) {
+            return Ok(());
+        }
+        *next = None;
+        Err(Error::new(ErrorKind::Unavailable, "the test has cut the store off"))
+    }
+}
+
+macro_rules! through {
+    ($self:ident, $name:literal, $call:expr) => {{
+        $self.at(Fault::Before($name))?;
+        let answer = $call.await?;
+        $self.at(Fault::After($name))?;
+        Ok(answer)
+    }};
+}
+
+#[async_trait]
+impl Revocations for Faulty {
+    async fn revoke(
+        &self,
+        ctx: &Ctx,
+        realm: &str,
+        what: &Revoked<'_>,
+        at: Millis,
+        until: Millis,
+    ) -> Result<()> {
+        through!(self, "revoke", self.inner.revoke(ctx, realm, what, at, until))
+    }
+
+    async fn is_revoked(&self, ctx: &Ctx, realm: &str, token: &Issued<'_>, now: Millis) -> Result<bool> {
+        through!(self, "is_revoked", self.inner.is_revoked(ctx, realm, token, now))
+    }
+}
+
+#[async_trait]
+impl Families for Faulty {
+    async fn begin(&self, ctx: &Ctx, family: &Family) -> Result<()> {
+        through!(self, "begin", self.inner.begin(ctx, family))
+    }
+
+    async fn family(&self, ctx: &Ctx, realm: &str, id: FamilyId) -> Result<Lookup<Family>> {
+        through!(self, "family", self.inner.family(ctx, realm, id))
+    }
+
+    async fn renew(&self, ctx: &Ctx, realm: &str, id: FamilyId, renewal: &Renewal) -> Result<bool> {
+        through!(self, "renew", self.inner.renew(ctx, realm, id, renewal))
+    }
+
+    async fn retry(&self, ctx: &Ctx, realm: &str, id: FamilyId, retry: &Retry) -> Result<bool> {
+        through!(self, "retry", self.inner.retry(ctx, realm, id, retry))
+    }
+
+    async fn confirm(&self, ctx: &Ctx, realm: &str, id: FamilyId, generation: u32) -> Result<()> {
+        through!(self, "confirm", self.inner.confirm(ctx, realm, id, generation))
+    }
+
+    async fn end(&self, ctx: &Ctx, realm: &str, what: &Ends<'_>, end: &End) -> Result<u64> {
+        through!(self, "end", self.inner.end(ctx, realm, what, end))
+    }
+
+    async fn sessions(
+        &self,
+        ctx: &Ctx,
+        realm: &str,
+        login: &str,
+        now: Millis,
+        most: u32,
+    ) -> Result<Vec<Family>> {
+        through!(self, "sessions", self.inner.sessions(ctx, realm, login, now, most))
+    }
+
+    async fn clean(&self, ctx: &Ctx, now: Millis, most: u32) -> Result<u64> {
+        through!(self, "clean", self.inner.clean(ctx, now, most))
+    }
+}
+
+#[derive(Debug)]
+struct NoHash;
+
+#[async_trait]
+impl HashCheck for NoHash {
+    async fn pad(&self, _ctx: &Ctx, _password: &Password) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// What was told of sessions.
+#[derive(Debug, Default)]
+struct Heard(Mutex<Vec<String>>);
+
+impl Audit for Heard {
+    fn login(&self, _event: &LoginEvent<'_>) {}
+
+    fn session(&self, event: &SessionEvent<'_>) {
+        let login = event.login.unwrap_or("-");
+        self.0.lock().unwrap().push(format!("{} {login}", event.change.as_str()));
+    }
+}
+
+/// Says what it is told to, or fails.
+#[derive(Debug, Default)]
+struct Says(Mutex<Option<Map<String, Value>>>);
+
+#[async_trait]
+impl ClaimsFor for Says {
+    async fn claims_for(&self, _ctx: &Ctx, session: &Session<'_>) -> Result<Map<String, Value>> {
+        assert_eq!(session.account.principal().login().as_str(), "calvin");
+        let said = self.0.lock().unwrap().clone();
+        said.ok_or_else(|| Error::new(ErrorKind::Timeout, "the application does not answer"))
+    }
+}
+
+/// Lets so many pass.
+#[derive(Debug)]
+struct Few(AtomicU32);
+
+#[async_trait]
+impl Throttle for Few {
+    async fn wrong(&self, _ctx: &Ctx, _shown: &[u8]) -> Result<()> {
+        let left = self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        left.map(drop).map_err(|_| Error::new(ErrorKind::Throttled, "too many"))
+    }
+}
+
+struct Rig {
+    clock: Arc<ManualClock>,
+    key: Jwk,
+    families: Arc<Faulty>,
+    heard: Arc<Heard>,
+    service: TokenService,
+    ctx: Ctx,
+}
+
+impl Rig {
+    fn new() -> Self {
+        Self::over(Faulty::new(), &["a"], |service| service)
+    }
+
+    fn over(
+        families: Arc<Faulty>,
+        secrets: &[&str],
+        change: impl FnOnce(TokenService) -> TokenService,
+    ) -> Self {
+        let key = Jwk::generate(KeyType::Ed25519, None).unwrap();
+        Self::with_key(ManualClock::new(), key, families, secrets, change)
+    }
+
+    fn with_key(
+        clock: Arc<ManualClock>,
+        key: Jwk,
+        families: Arc<Faulty>,
+        secrets: &[&str],
+        change: impl FnOnce(TokenService) -> TokenService,
+    ) -> Self {
+        let time = Arc::clone(&clock) as Arc<dyn Clock>;
+        let people = Arc::new(ByTable::new(Arc::new(MemoryStore::named("app")), Arc::clone(&time)));
+        let realm = Realm::new(
+            realm_with("default", LoginRule::CaseMapped),
+            people,
+            Arc::new(NoHash),
+            Arc::clone(&time),
+        );
+        let ring = Arc::new(KeyRing::fixed(key.clone(), None).unwrap());
+        let mut jwt = JwtConfig::new(Profile::Native);
+        jwt.issuer = Some("gatepost".to_owned());
+        jwt.audience = Some("default".to_owned());
+        let parts = Parts {
+            realm: Arc::new(realm),
+            format: Arc::new(JwtFormat::new(jwt, ring, clock.wall()).unwrap()),
+            families: Arc::clone(&families) as Arc<dyn Families>,
+            cache: Arc::new(NoTokenCache),
+            fence: Arc::new(Fence::new()),
+            clock: time,
+            secrets: Arc::new(
+                RefreshSecrets::new(
+                    secrets.iter().map(|name| ((*name).to_owned(), name.repeat(32).into_bytes())),
+                )
+                .unwrap(),
+            ),
+        };
+        let heard = Arc::new(Heard::default());
+        let service = TokenService::new(parts, TokenSettings::default())
+            .unwrap()
+            .with_audit(Arc::clone(&heard) as Arc<dyn Audit>);
+        Self { clock, key, families, heard, service: change(service), ctx: Ctx::new() }
+    }
+
+    async fn try_log_in(&self) -> Result<Granted> {
+        let ask = LoginAsk {
+            login: "calvin",
+            password: b"hobbes".to_vec(),
+            scope: None,
+            client: None,
+            device: Device::default(),
+            remember: true,
+        };
+        self.service.login(&self.ctx, ask).await
+    }
+
+    async fn log_in(&self) -> Tokens {
+        tokens(self.try_log_in().await)
+    }
+
+    async fn renew(&self, token: &str) -> Result<Granted> {
+        self.service.renew(&self.ctx, &RenewAsk { token, scope: None, client: None }).await
+    }
+
+    async fn record(&self, id: FamilyId) -> Option<Family> {
+        self.families.inner.family(&self.ctx, "default", id).await.unwrap().found()
+    }
+}
+
+#[track_caller]
+fn tokens(granted: Result<Granted>) -> Tokens {
+    match granted {
+        Ok(Granted::Tokens(tokens)) => *tokens,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[track_caller]
+fn class(granted: Result<Granted>) -> &'static str {
+    match granted {
+        Ok(Granted::Refused(refused)) => refused.as_str(),
+        Ok(_) => "tokens",
+        Err(error) => error.kind().as_str(),
+    }
+}
+
+#[tokio::test]
+async fn a_renewal_that_fails_in_the_store_consumes_nothing() {
+    let rig = Rig::new();
+    let first = rig.log_in().await;
+    rig.families.fail(Fault::Before("renew"));
+    assert_eq!(class(rig.renew(&first.refresh_token).await), "unavailable");
+    assert_eq!(rig.record(first.family).await.unwrap().generation, 1);
+    rig.clock.advance(Duration::from_secs(3_600));
+    assert_eq!(tokens(rig.renew(&first.refresh_token).await).generation, 2);
+}
+
+#[tokio::test]
+async fn a_renewal_whose_answer_is_lost_in_the_store_is_given_again() {
+    let rig = Rig::new();
+    let first = rig.log_in().await;
+    rig.families.fail(Fault::After("renew"));
+    assert_eq!(class(rig.renew(&first.refresh_token).await), "unavailable");
+    assert_eq!(rig.record(first.family).await.unwrap().generation, 2);
+    for fault in [Fault::Before("family"), Fault::Before("retry"), Fault::After("retry")] {
+        rig.families.fail(fault);
+        assert_eq!(class(rig.renew(&first.refresh_token).await), "unavailable", "{fault:?}");
+    }
+    let second = tokens(rig.renew(&first.refresh_token).await);
+    assert_eq!(tokens(rig.renew(&second.refresh_token).await).generation, 3);
+    assert!(!rig.heard.0.lock().unwrap().iter().any(|told| told.starts_with("refresh_reuse")));
+}
+
+#[tokio::test]
+async fn a_login_that_can_not_be_kept_gives_nothing() {
+    let rig = Rig::new();
+    for fault in [Fault::Before("begin"), Fault::After("begin")] {
+        rig.families.fail(fault);
+        assert_eq!(class(rig.try_log_in().await), "unavailable");
+    }
+}
+
+#[tokio::test]
+async fn an_end_that_fails_is_no_end() {
+    let rig = Rig::new();
+    let first = rig.log_in().await;
+    for by in [Bearing::Refresh(&first.refresh_token), Bearing::Access(&first.access_token)] {
+        rig.families.fail(Fault::Before("end"));
+        let error = rig.service.logout(&rig.ctx, &by).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert!(rig.record(first.family).await.unwrap().ended.is_none());
+    }
+    // A reuse that could not be punished is an outage, and is found again.
+    rig.renew(&first.refresh_token).await.unwrap();
+    rig.clock.advance(Duration::from_secs(31));
+    rig.families.fail(Fault::Before("end"));
+    assert_eq!(class(rig.renew(&first.refresh_token).await), "unavailable");
+    assert_eq!(class(rig.renew(&first.refresh_token).await), "reused");
+    let reused = rig.heard.0.lock().unwrap().iter().filter(|told| told.starts_with("refresh_reuse")).count();
+    assert_eq!(reused, 1);
+}
+
+#[tokio::test]
+async fn where_nobody_knows_what_was_revoked_no_token_is_good() {
+    let rig = Rig::new();
+    let first = rig.log_in().await;
+    let check = || rig.service.check(&rig.ctx, &first.access_token);
+    for fault in [Fault::Before("is_revoked"), Fault::After("is_revoked")] {
+        rig.families.fail(fault);
+        assert_eq!(check().await.unwrap_err().kind(), ErrorKind::Unavailable);
+    }
+    assert!(matches!(check().await, Ok(Checked::Valid(_))));
+    // That it was seen in use need not be noted.
+    let second = tokens(rig.renew(&first.refresh_token).await);
+    rig.families.fail(Fault::Before("confirm"));
+    assert!(matches!(rig.service.check(&rig.ctx, &second.access_token).await, Ok(Checked::Valid(_))));
+    assert!(!rig.record(first.family).await.unwrap().confirmed);
+    assert!(matches!(rig.service.check(&rig.ctx, &second.access_token).await, Ok(Checked::Valid(_))));
+    assert!(rig.record(first.family).await.unwrap().confirmed);
+}
+
+#[tokio::test]
+async fn a_token_that_is_newer_than_the_store_is_refused_told_and_ends_nothing() {
+    let rig = Rig::new();
+    let first = rig.log_in().await;
+    let second = tokens(rig.renew(&first.refresh_token).await);
+    let third = tokens(rig.renew(&second.refresh_token).await);
+    // The store was set back to what it was after the login.
+    let before = Family { generation: 1, ..rig.record(first.family).await.unwrap() };
+    let set_back = Faulty::new();
+    set_back.inner.begin(&rig.ctx, &before).await.unwrap();
+    let clock = Arc::clone(&rig.clock);
+    let later = Rig::with_key(clock, rig.key.clone(), set_back, &["a"], |service| service);
+    assert_eq!(class(later.renew(&third.refresh_token).await), "forged");
+    assert_eq!(*later.heard.0.lock().unwrap(), ["forged_generation calvin"]);
+    assert!(later.record(first.family).await.unwrap().ended.is_none());
+    assert_eq!(class(later.renew(&first.refresh_token).await), "tokens");
+    assert!(matches!(later.service.check(&later.ctx, &third.access_token).await, Ok(Checked::Valid(_))));
+}
+
+#[tokio::test]
+async fn what_the_application_says_stands_in_the_token_and_its_failure_consumes_nothing() {
+    let says = Arc::new(Says::default());
+    let rig = Rig::over(Faulty::new(), &["a"], {
+        let says = Arc::clone(&says) as Arc<dyn ClaimsFor>;
+        |service| service.with_claims(says)
+    });
+    assert_eq!(class(rig.try_log_in().await), "timeout");
+    *says.0.lock().unwrap() = Some(claims_of(&json!({ "team": "blue" })).unwrap());
+    let first = rig.log_in().await;
+    let Ok(Checked::Valid(state)) = rig.service.check(&rig.ctx, &first.access_token).await else { panic!() };
+    let claims: Value = serde_json::from_str(&state.claims.unwrap()).unwrap();
+    assert_eq!((&claims["team"], &claims["sub"]), (&json!("blue"), &json!("calvin")));
+    *says.0.lock().unwrap() = None;
+    assert_eq!(class(rig.renew(&first.refresh_token).await), "timeout");
+    for own in ["sub", "exp", "sid", "scope", "iss", "gen"] {
+        *says.0.lock().unwrap() = Some(Map::from_iter([(own.to_owned(), json!("root"))]));
+        assert_eq!(class(rig.renew(&first.refresh_token).await), "invalid", "{own}");
+    }
+    assert_eq!(rig.record(first.family).await.unwrap().generation, 1);
+    *says.0.lock().unwrap() = Some(Map::new());
+    assert_eq!(class(rig.renew(&first.refresh_token).await), "tokens");
+    assert!(claims_of(&1).is_err());
+}
+
+#[tokio::test]
+async fn who_shows_wrong_tokens_is_made_to_wait_and_a_right_one_is_not() {
+    let rig =
+        Rig::over(Faulty::new(), &["a"], |service| service.with_throttle(Arc::new(Few(AtomicU32::new(2)))));
+    let first = rig.log_in().await;
+    assert_eq!(class(rig.renew("nonsense").await), "malformed");
+    assert_eq!(class(rig.renew(&"é".repeat(1_000)).await), "malformed");
+    assert_eq!(class(rig.renew("nonsense").await), "throttled");
+    assert_eq!(class(rig.renew(&first.refresh_token).await), "tokens");
+}
+
+#[tokio::test]
+async fn another_secret_takes_the_place_of_the_first_while_sessions_go_on() {
+    let old = Rig::new();
+    let first = old.log_in().await;
+    let follow = |secrets: &[&str]| {
+        let (clock, families) = (Arc::clone(&old.clock), Arc::clone(&old.families));
+        Rig::with_key(clock, old.key.clone(), families, secrets, |service| service)
+    };
+    let both = follow(&["b", "a"]);
+    let second = tokens(both.renew(&first.refresh_token).await);
+    let new = both.log_in().await;
+    assert_eq!(both.record(new.family).await.unwrap().secret, "b");
+    let only = follow(&["b"]);
+    assert_eq!(class(only.renew(&second.refresh_token).await), "malformed");
+    assert_eq!(class(only.renew(&new.refresh_token).await), "tokens");
+}
+
+#[tokio::test]
+async fn a_token_that_lives_longer_than_revocations_are_remembered_is_refused() {
+    let rig = Rig::new();
+    let login = Login::parse(rig.service.realm().id(), "calvin").unwrap();
+    let longest = rig.service.settings().longest;
+    let (token, _) = rig.service.issue(&rig.ctx, &login, None, Some(longest)).await.unwrap().unwrap();
+    assert!(matches!(rig.service.check(&rig.ctx, &token).await, Ok(Checked::Valid(_))));
+    let error =
+        rig.service.issue(&rig.ctx, &login, None, Some(longest + Duration::from_secs(1))).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    rig.clock.set_wall(rig.clock.wall() - Duration::from_secs(61));
+    let checked = rig.service.check(&rig.ctx, &token).await.unwrap();
+    assert!(matches!(checked, Checked::Invalid(Invalid::TooLong | Invalid::Refused(_))), "{checked:?}");
+    // What is revoked by login is remembered until the last of them has ended.
+    rig.clock.set_wall(rig.clock.wall() + Duration::from_secs(61));
+    rig.service.end_person(&rig.ctx, &login, EndReason::Revoked).await.unwrap();
+    rig.clock.advance(longest - Duration::from_secs(1));
+    while rig.service.clean(&rig.ctx, 100).await.unwrap() > 0 {}
+    assert_eq!(rig.service.check(&rig.ctx, &token).await.unwrap(), Checked::Invalid(Invalid::Revoked));
+}
+
+#[tokio::test]
+async fn settings_that_make_no_sense_are_refused_by_name() {
+    let refused = |change: fn(&mut TokenSettings)| {
+        let mut settings = TokenSettings::default();
+        change(&mut settings);
+        settings.check().unwrap_err().to_string()
+    };
+    assert!(TokenSettings::default().check().is_ok());
+    for (told, name) in [
+        (refused(|settings| settings.access_ttl = Duration::ZERO), "access_ttl"),
+        (refused(|settings| settings.longest = Duration::from_secs(1)), "longest"),
+        (refused(|settings| settings.idle = settings.absolute * 2), "idle"),
+        (refused(|settings| settings.jitter = 0.6), "jitter"),
+        (refused(|settings| settings.jitter = f64::NAN), "jitter"),
+        (refused(|settings| settings.grace = Duration::from_secs(301)), "grace"),
+        (refused(|settings| settings.leeway = Duration::from_secs(301)), "leeway"),
+        (refused(|settings| settings.scopes = vec!["a b".to_owned()]), "scopes"),
+        (refused(|settings| settings.scopes = vec!["a".to_owned(), "a".to_owned()]), "scopes"),
+        (refused(|settings| settings.scopes = vec!["\"".to_owned()]), "scopes"),
+    ] {
+        assert!(told.contains(name), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_shows_a_token() {
+    let rig = Rig::new();
+    let granted = rig.try_log_in().await.unwrap();
+    let shown = format!("{granted:?}");
+    let Granted::Tokens(tokens) = granted else { panic!() };
+    for secret in [tokens.access_token.as_str(), tokens.refresh_token.as_str()] {
+        assert!(!shown.contains(secret));
+        let asks = format!(
+            "{:?} {:?}",
+            Bearing::Refresh(secret),
+            RenewAsk { token: secret, scope: None, client: None }
+        );
+        assert!(!asks.contains(secret), "{asks}");
+    }
+    assert!(!format!("{:?}", rig.service).contains("aaaa"));
+}
