@@ -162,6 +162,10 @@ async fn the_token_is_taken_from_one_cookie_and_from_nothing_else() {
     let lines = [&HERE[..], &[("cookie", &*one), ("cookie", &*one)]].concat();
     rig.bare(Method::POST, RENEW, &lines).await.refuses(400, "invalid_request");
     rig.post(RENEW, json!({ "refresh_token": token }), &HERE).await.refuses(400, "invalid_request");
+    let both = [&HERE[..], &[("cookie", &*one)]].concat();
+    for path in [RENEW, LOGOUT] {
+        rig.post(path, json!({ "refresh_token": token }), &both).await.refuses(400, "invalid_request");
+    }
     rig.bare(Method::POST, RENEW, &HERE).await.refuses(400, "invalid_request");
     let unlike = format!("rt={token}; __host-rt={token}; __Secure-rt={token}");
     let all = [&HERE[..], &[("cookie", &*unlike)]].concat();

@@ -51,6 +51,8 @@ async fn a_logout_with_something_unknown_is_done_and_one_with_nothing_is_not_und
     rig.bare(Method::POST, LOGOUT, &[]).await.refuses(400, "invalid_request");
     rig.bare(Method::POST, LOGOUT, &[("authorization", "Basic eDp5")]).await.refuses(400, "invalid_request");
     rig.bare(Method::POST, LOGOUT, &[("authorization", "Bearer a b")]).await.refuses(400, "invalid_request");
+    let body = json!({ "refresh_token": one.refresh() });
+    rig.post(LOGOUT, body, &[("authorization", "Bearer a b")]).await.refuses(400, "invalid_request");
     rig.renew(&one.refresh()).await.is(200);
 }
 
