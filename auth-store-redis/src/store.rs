@@ -23,11 +23,10 @@ use redis::{Cmd, Pipeline, Value};
 use tokio::time::Instant;
 
 use crate::config::{Address, Shape};
-use crate::dial::{field, text};
 use crate::key::random;
 use crate::script::Script;
 use crate::servers::Servers;
-use crate::{RedisConfig, fault};
+use crate::{RedisConfig, fault, fit};
 
 use keys::{StoreKeys, object_name};
 use line::Line;
@@ -193,38 +192,8 @@ impl RedisStore {
 
     /// Looks whether the server is fit to keep people.
     async fn inspect(&self) -> Result<()> {
-        let mut request = Pipeline::with_capacity(3);
-        request.cmd("INFO").arg("memory").cmd("INFO").arg("persistence");
-        request.cmd("CONFIG").arg("GET").arg("save");
-        let (values, life) = self.line.send(&request).await?;
-        let [memory, persistence, save] = <[Value; 3]>::try_from(values).map_err(|_| fault::unreadable())?;
-        let (memory, persistence) = (text(memory)?, text(persistence)?);
-        let source = self.source.name();
-        match (field(&memory, "maxmemory"), field(&memory, "maxmemory_policy")) {
-            (Some("0"), _) | (_, Some("noeviction")) => {}
-            (Some(_), Some(_)) => {
-                return Err(misconfigured(
-                    "the server throws keys away when its memory is full, so that people would vanish; a store needs \
-                     `maxmemory-policy noeviction`",
-                ));
-            }
-            _ => {
-                tracing::warn!(%source, "the server does not say whether it throws keys away when its memory is full")
-            }
-        }
-        if field(&persistence, "aof_enabled") != Some("1") {
-            match saves(save) {
-                Some(true) => {}
-                Some(false) => tracing::warn!(
-                    %source,
-                    "the server keeps nothing over a restart (`appendonly no`, `save \"\"`): everybody would be gone"
-                ),
-                None => tracing::warn!(
-                    %source,
-                    "the server has no append-only file, and does not say whether it keeps anything over a restart"
-                ),
-            }
-        }
+        let (answers, life) = self.line.send(&fit::questions()).await?;
+        fit::judge(answers, self.source.name())?;
         self.fit.store(life, Ordering::Release);
         Ok(())
     }
@@ -440,19 +409,6 @@ fn access(there: Value, modes: Value, mode: Option<&str>) -> Result<Access> {
             Ok(if has { Access::Allow } else { Access::Deny })
         }
         _ => Err(fault::unreadable()),
-    }
-}
-
-/// Reads whether snapshots are made; nothing if the server does not say.
-fn saves(reply: Value) -> Option<bool> {
-    let saves = match reply {
-        Value::Map(pairs) => pairs.into_iter().next()?.1,
-        Value::Array(items) => items.into_iter().nth(1)?,
-        _ => return None,
-    };
-    match saves {
-        Value::BulkString(saves) => Some(!saves.is_empty()),
-        _ => None,
     }
 }
 
