@@ -338,7 +338,8 @@ fn bus_at(url: &str, cache: &CacheConfig) -> Result<Arc<dyn Bus>> {
     Ok(Arc::new(bus.with_tls(bytes(ca), bytes(cert).zip(bytes(key)))))
 }
 
-fn redis(url: &str, cache: &CacheConfig) -> RedisConfig {
+/// A Redis with the prefix, limits and certificates of the cache.
+pub(crate) fn redis(url: &str, cache: &CacheConfig) -> RedisConfig {
     let mut redis = RedisConfig::new(url, &cache.prefix);
     redis.timeout = cache.timeout.0;
     redis.connect_timeout = cache.connect_timeout.0;

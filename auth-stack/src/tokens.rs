@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use auth_cache::{Reports, TokenMemory};
 use auth_core::{Audit, Clock, Ctx, Error, ErrorKind, Families, Fence, Realm, Result, TokenCache};
 use auth_password::Guard;
+use auth_store_redis::RedisFamilies;
 use auth_store_sql::{SqlConfig, SqlFamilies};
 use auth_token::{
     AccessFormat, Algorithm, FsaAlgorithm, FsaConfig, FsaFormat, GroupClaims, Jwk, JwtConfig, JwtFormat,
@@ -21,7 +22,7 @@ use crate::config::Config;
 use crate::heir::Heir;
 use crate::load::Loaded;
 use crate::secret::shown_url;
-use crate::shared::kept_secret;
+use crate::shared::{kept_secret, redis};
 use crate::token_config::{TokenFormat, TokenProfile};
 
 /// The file in the data folder that sessions are kept in, if nothing else is configured.
@@ -35,6 +36,9 @@ const KEYS_FOLDER: &str = "keys";
 
 /// How many sessions, and as many revocations, are kept in memory at most.
 const MEMORY: usize = 1 << 18;
+
+/// How long a Redis that keeps sessions is waited for: nothing stands behind it, as behind a cache.
+const REDIS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What else keys of JWTs are kept for after their last use, beside the life of a token.
 const KEPT_LONGER: Duration = Duration::from_secs(3600);
@@ -204,13 +208,19 @@ impl Making<'_> {
                 let config = SqlConfig::new(&url);
                 Arc::new(SqlFamilies::open(&config).await.map_err(placed)?)
             }
+            scheme if scheme.starts_with("redis") || scheme.starts_with("valkey") => {
+                let mut config = redis(&url, &self.config.cache);
+                config.timeout = REDIS_TIMEOUT;
+                Arc::new(RedisFamilies::new(&config).map_err(placed)?)
+            }
             scheme if scheme.starts_with("memcached") => {
-                let message = "memcached forgets when it likes: a session or a revocation may be gone at any moment; say the url of a database";
+                let message = "memcached forgets when it likes: a session or a revocation may be gone at any moment; say the url of a database or a Redis";
                 return Err(origins.wrong(&path, message));
             }
             _ => {
-                let message =
-                    format!("`{shown}` is no store of sessions: sqlite:, postgres:, mysql: or memory");
+                let message = format!(
+                    "`{shown}` is no store of sessions: sqlite:, postgres:, mysql:, redis: or memory"
+                );
                 return Err(origins.wrong(&path, &message));
             }
         };

@@ -294,7 +294,10 @@ async fn an_end_that_loses_against_another_transaction_is_done_anew(on: On) {
                 holding.send(()).unwrap();
                 // Until the end waits for us.
                 tokio::time::sleep(Duration::from_millis(200)).await;
-                sqlx::raw_sql(AssertSqlSafe(take_first)).execute(&mut connection).await.expect("it is spared");
+                sqlx::raw_sql(AssertSqlSafe(take_first))
+                    .execute(&mut connection)
+                    .await
+                    .expect("it is spared");
                 sqlx::raw_sql("COMMIT").execute(&mut connection).await.unwrap();
                 connection.close().await.ok();
             }};

@@ -13,7 +13,9 @@ mod storm;
 use std::process::ExitCode;
 use std::sync::{Arc, LazyLock};
 
-use auth_testkit::servers::{MariaDb, MariaDbOptions, Postgres, PostgresOptions, skipped};
+use auth_testkit::servers::{
+    MariaDb, MariaDbOptions, Postgres, PostgresOptions, Redis, RedisOptions, skipped,
+};
 use libtest_mimic::{Arguments, Trial};
 
 use rig::Place;
@@ -22,12 +24,14 @@ use rig::Place;
 pub(crate) struct Servers {
     pub(crate) postgres: LazyLock<Postgres>,
     pub(crate) mariadb: LazyLock<MariaDb>,
+    pub(crate) redis: LazyLock<Redis>,
 }
 
 fn main() -> ExitCode {
     let servers = Arc::new(Servers {
         postgres: LazyLock::new(|| Postgres::start(&PostgresOptions::default())),
         mariadb: LazyLock::new(|| MariaDb::start(&MariaDbOptions::default())),
+        redis: LazyLock::new(|| Redis::start(&RedisOptions::default())),
     });
     let mut trials = Vec::new();
     for place in Place::ALL {

@@ -23,10 +23,12 @@ pub(crate) enum Place {
     Sqlite,
     Postgres,
     MariaDb,
+    Redis,
 }
 
 impl Place {
-    pub(crate) const ALL: [Self; 4] = [Self::Memory, Self::Sqlite, Self::Postgres, Self::MariaDb];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Memory, Self::Sqlite, Self::Postgres, Self::MariaDb, Self::Redis];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -34,6 +36,7 @@ impl Place {
             Self::Sqlite => "sqlite",
             Self::Postgres => "postgres",
             Self::MariaDb => "mariadb",
+            Self::Redis => "redis",
         }
     }
 
@@ -69,6 +72,7 @@ impl Bed {
                 servers.mariadb.create(&name);
                 servers.mariadb.url(&name)
             }
+            Place::Redis => servers.redis.url(),
         };
         Self { place, url, prefix: format!("{name}."), folder }
     }
