@@ -54,8 +54,7 @@ impl Db {
     /// # Errors
     /// [`Misconfigured`](ErrorKind::Misconfigured) for a url of no driver here; otherwise any kind.
     pub(crate) fn open(config: &SqlConfig, tables: Tables, claim: managed::Claim) -> Result<Self> {
-        let scheme = config.url.split_once(':').map_or("", |(scheme, _)| scheme);
-        match scheme {
+        match scheme(config) {
             "sqlite" => sqlite::Lite::open(config, tables, claim).map(Self::Sqlite),
             "postgres" | "postgresql" => postgres::Server::open(config).map(Self::Postgres),
             "mysql" | "mariadb" => mysql::Server::open(config).map(Self::MySql),
@@ -72,10 +71,11 @@ impl Db {
     /// # Errors
     /// Like [`open`](Self::open).
     pub(crate) fn open_for_writing(config: &SqlConfig) -> Result<Self> {
-        match Self::open(config, Tables::Managed, managed::Claim::Any)? {
-            Self::Sqlite(lite) => Ok(Self::Sqlite(lite)),
-            Self::Postgres(_) => postgres::Server::open_for_writing(config).map(Self::Postgres),
-            Self::MySql(_) => mysql::Server::open_for_writing(config).map(Self::MySql),
+        match scheme(config) {
+            "postgres" | "postgresql" => postgres::Server::open_for_writing(config).map(Self::Postgres),
+            "mysql" | "mariadb" => mysql::Server::open_for_writing(config).map(Self::MySql),
+            // It has one writer, whatever is asked for.
+            _ => Self::open(config, Tables::Managed, managed::Claim::Any),
         }
     }
 
@@ -330,6 +330,10 @@ impl Tx {
             Self::MySql(tx) => tx.commit().await,
         }
     }
+}
+
+fn scheme(config: &SqlConfig) -> &str {
+    config.url.split_once(':').map_or("", |(scheme, _)| scheme)
 }
 
 /// Returns how an INSERT ends that changes nothing of what is there already.

@@ -115,13 +115,13 @@ fn options(config: &SqlConfig) -> Result<MySqlConnectOptions> {
 }
 
 impl Link {
-    fn new(config: &SqlConfig, access: Access) -> Result<Self> {
-        Ok(Self {
-            options: options(config)?,
+    const fn new(options: MySqlConnectOptions, config: &SqlConfig, access: Access) -> Self {
+        Self {
+            options,
             access,
             statement_timeout: Duration::from_millis(config.statement_timeout_ms),
             lock_timeout: Duration::from_millis(config.busy_timeout_ms),
-        })
+        }
     }
 
     async fn open(&self) -> sqlx::Result<MySqlConnection> {
@@ -150,17 +150,18 @@ impl Link {
 impl Server {
     /// Makes the pools; connections come with the first use.
     pub(super) fn open(config: &SqlConfig) -> Result<Self> {
-        let link = |access| Link::new(config, access);
+        let options = options(config)?;
+        let link = |access| Link::new(options.clone(), config, access);
         Ok(Self {
-            readers: Pool::new(link(Access::Reads)?, Limits::new(config, config.pool.max_connections)),
-            writer: Pool::new(link(Access::Writes)?, Limits::new(config, 1)),
+            readers: Pool::new(link(Access::Reads), Limits::new(config, config.pool.max_connections)),
+            writer: Pool::new(link(Access::Writes), Limits::new(config, 1)),
         })
     }
 
     /// Makes one pool for all, where every connection writes.
     pub(super) fn open_for_writing(config: &SqlConfig) -> Result<Self> {
         let limits = Limits::new(config, config.pool.max_connections);
-        let all = Pool::new(Link::new(config, Access::Writes)?, limits);
+        let all = Pool::new(Link::new(options(config)?, config, Access::Writes), limits);
         Ok(Self { readers: all.clone(), writer: all })
     }
 
