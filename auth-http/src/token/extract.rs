@@ -25,11 +25,8 @@ use super::service::TokenServices;
 use crate::FrontConfig;
 use crate::config::smuggled;
 
-/// Checks an access token, from memory if it can.
+/// Checks an access token.
 pub(crate) async fn state_of(service: &TokenService, ctx: &Ctx, token: &str) -> Result<TokenState, Fault> {
-    if let Some(state) = service.peek(ctx, token) {
-        return Ok(state);
-    }
     // Boxed, so that what memory answers does not carry its room around.
     match Box::pin(service.check(ctx, token)).await.map_err(Fault::of)? {
         Checked::Valid(state) => Ok(state),

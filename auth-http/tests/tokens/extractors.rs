@@ -199,6 +199,18 @@ async fn a_token_that_was_seen_is_answered_from_memory() {
 }
 
 #[tokio::test]
+async fn a_request_is_checked_once_however_many_ask() {
+    let rig = Rig::new();
+    rig.cache.forget();
+    let app = app(&rig);
+    let token = rig.login().await.access();
+    for asked in 1..3 {
+        says(&ask(&app, "/both", Some(&token)).await, "read write");
+        assert_eq!((rig.families.checks(), rig.cache.hits()), (asked, 0));
+    }
+}
+
+#[tokio::test]
 async fn an_outage_is_no_refusal() {
     let rig = Rig::new();
     let app = app(&rig);

@@ -96,6 +96,7 @@ impl Rig {
             fence: Arc::clone(&fence),
             kept: Mutex::default(),
             hits: AtomicU64::new(0),
+            forgets: AtomicBool::new(false),
         });
         let ring = KeyRing::fixed(Jwk::generate(KeyType::Ed25519, None).unwrap(), None).unwrap();
         let parts = Parts {
@@ -340,9 +341,14 @@ pub(crate) struct MapCache {
     fence: Arc<Fence>,
     kept: Mutex<HashMap<TokenId, (TokenState, Stamp)>>,
     hits: AtomicU64,
+    forgets: AtomicBool,
 }
 
 impl MapCache {
+    /// Keeps nothing from now on.
+    pub(crate) fn forget(&self) {
+        self.forgets.store(true, Ordering::SeqCst);
+    }
     pub(crate) fn hits(&self) -> u64 {
         self.hits.load(Ordering::SeqCst)
     }
@@ -354,6 +360,9 @@ impl TokenCache for MapCache {
         Ok(self.peek_token(ctx, id).unwrap_or(Lookup::NotFound))
     }
     async fn put(&self, _: &Ctx, id: &TokenId, state: &TokenState, _: Duration, _: Watch) -> Result<()> {
+        if self.forgets.load(Ordering::SeqCst) {
+            return Ok(());
+        }
         let stamp = self.fence.login(state.principal.login());
         self.kept.lock().unwrap().insert(*id, (state.clone(), stamp));
         Ok(())
@@ -374,6 +383,7 @@ impl TokenCache for MapCache {
 pub(crate) struct Flaky {
     pub(crate) inner: MemoryFamilies,
     fault: Mutex<Fault>,
+    checks: AtomicU64,
 }
 
 /// What the store of sessions does.
@@ -391,11 +401,16 @@ pub(crate) enum Fault {
 
 impl Default for Flaky {
     fn default() -> Self {
-        Self { inner: MemoryFamilies::new(10_000), fault: Mutex::default() }
+        Self { inner: MemoryFamilies::new(10_000), fault: Mutex::default(), checks: AtomicU64::new(0) }
     }
 }
 
 impl Flaky {
+    /// How often it was asked whether a token is revoked.
+    pub(crate) fn checks(&self) -> u64 {
+        self.checks.load(Ordering::SeqCst)
+    }
+
     pub(crate) fn set(&self, fault: Fault) {
         *self.fault.lock().unwrap() = fault;
     }
@@ -426,6 +441,7 @@ impl Revocations for Flaky {
     }
     async fn is_revoked(&self, ctx: &Ctx, realm: &str, token: &Issued<'_>, now: Millis) -> Result<bool> {
         self.pass(false).await?;
+        self.checks.fetch_add(1, Ordering::SeqCst);
         self.inner.is_revoked(ctx, realm, token, now).await
     }
 }
