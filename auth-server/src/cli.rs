@@ -487,6 +487,7 @@ pub(crate) enum TokenType {
 #[derive(Debug, Args)]
 pub(crate) struct TokenVerify {
     /// The token; `-` is standard input, of which one final line feed is removed.
+    #[arg(allow_hyphen_values = true)]
     pub(crate) token: String,
     /// What it looks like.
     #[arg(long = "type", value_name = "TYPE")]

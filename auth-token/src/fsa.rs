@@ -513,6 +513,21 @@ mod tests {
         assert_eq!(std::str::from_utf8(&hex[..length]), Ok("231cb833fe13154537329246ad70ac83"));
     }
 
+    #[test]
+    fn nobody_is_refused_though_the_signature_holds() {
+        let fsa = FsaFormat::new(FsaConfig::new("acme", "secret")).unwrap();
+        let signed = |payload: &str| {
+            let mut hex = [0; 128];
+            let length = fsa.sign(payload, &mut hex);
+            format!("{payload}{}", std::str::from_utf8(&hex[..length]).unwrap())
+        };
+        let read = |payload| fsa.verify(&signed(payload), at(0), Ends::Checked).map(|valid| valid.login);
+        assert_eq!(read("acme:calvin:20991231235959:"), Ok("calvin".to_owned()));
+        assert_eq!(read("acme::20991231235959:"), Err(Refusal::ClaimType));
+        assert_eq!(read("acme:cal:vin:20991231235959:"), Err(Refusal::Malformed));
+        assert_eq!(read("acme:calvin:٢٠٩٩١٢٣١٢٣٥٩٥٩:"), Err(Refusal::Malformed));
+    }
+
     proptest! {
         #[test]
         fn what_is_made_is_read_and_nothing_else(

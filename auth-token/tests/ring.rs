@@ -241,6 +241,30 @@ fn a_half_written_change_is_no_change() {
 }
 
 #[test]
+fn a_change_takes_the_place_of_the_old_state_in_one_step() {
+    use std::os::unix::fs::MetadataExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let ring = open(folder.path(), NOW);
+    let index = folder.path().join("keys/ring.json");
+    let inode = || fs::metadata(&index).unwrap().ino();
+    std::thread::scope(|scope| {
+        let changing = scope.spawn(|| {
+            for n in 0..50 {
+                // Held open, so that its number is not given to the next file.
+                let (held, before) = (fs::File::open(&index).unwrap(), inode());
+                ring.rotate(at(NOW + n), Rotation::AtOnce).unwrap();
+                assert_ne!(before, inode(), "another file, and not the same with other bytes");
+                drop(held);
+            }
+        });
+        while !changing.is_finished() {
+            assert!(!open(folder.path(), NOW).entries(at(NOW + 100)).is_empty());
+        }
+    });
+    assert_eq!(states(&ring, NOW + 100).len(), 51, "none has gone yet");
+}
+
+#[test]
 fn a_key_from_configuration_never_changes() {
     let key = Jwk::generate(KeyType::Oct, None).unwrap();
     let ring = KeyRing::fixed(key, None).unwrap();

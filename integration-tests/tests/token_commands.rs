@@ -333,6 +333,14 @@ fn what_is_wrong_besides_the_token_is_wrong_use() {
     }
     let done = run(&format!("--type fsa --realm acme --secret-file {short} --json")).expect(1);
     assert!(done.json()["warning"].is_string() && done.stderr.contains("warning"), "{done:?}");
+    for token in ["", "-x", "--", "--type", " "] {
+        // Whatever it looks like, it is a token: at the end behind what tells that.
+        let mut args = vec!["token", "verify", "--type", "fsa", "--realm", "acme", "--secret-file", &secret];
+        args.extend(["--", token]);
+        let _ = gatepost.run(&args).expect(1);
+    }
+    let done = gatepost.run(&["token", "verify", "-x", "--type", "jwt", "--jwks", &jwks]).expect(1);
+    assert!(done.stderr.contains("malformed"), "{done:?}");
     let done = run(&format!("--type jwt --jwks {jwks} --json")).expect(1);
     assert_eq!(done.json()["error"], "malformed");
 }
