@@ -97,6 +97,25 @@ pub(crate) fn duration(text: &str) -> Result<Duration> {
     })
 }
 
+/// Reads a length of time that may be any: what others have configured has no bound of ours. FlaskSimpleAuth can give
+/// tokens a grace of two hundred years.
+pub(crate) fn window(text: &str) -> Result<Duration> {
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let unit = match text.get(digits.len()..) {
+        Some("s") => Some(1),
+        Some("m") => Some(60),
+        Some("h") => Some(3600),
+        Some("d") => Some(86_400),
+        _ => None,
+    };
+    let long = digits.parse::<u64>().ok().zip(unit).and_then(|(number, unit)| number.checked_mul(unit));
+    match (Span::parse(text), long) {
+        (Some(span), _) => Ok(span.0),
+        (None, Some(seconds)) => Ok(Duration::from_secs(seconds)),
+        (None, None) => duration(text),
+    }
+}
+
 /// The time that was given, or else now.
 pub(crate) fn time(unix: Option<u64>) -> Result<SystemTime> {
     match unix {

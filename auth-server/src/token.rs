@@ -101,7 +101,7 @@ fn fsa(args: &TokenVerify, now: SystemTime) -> Result<Reply> {
         secret,
         algorithm,
         length: args.length,
-        grace: input::duration(&args.grace)?,
+        grace: input::window(&args.grace)?,
     })?;
     let valid = match token(args, MAX_FSA)? {
         Some(token) => fsa.verify(&token, now, Ends::Checked),
@@ -139,7 +139,7 @@ fn jwt(args: &TokenVerify, now: SystemTime) -> Result<Reply> {
         issuer: args.issuer.clone(),
         audience: args.audience.clone(),
         types: (!args.typ.is_empty()).then(|| args.typ.clone()),
-        leeway: input::duration(&args.leeway)?,
+        leeway: input::window(&args.leeway)?,
         required: args.require.clone(),
         max_bytes: args.max_bytes,
         algorithms: (!args.alg.is_empty()).then_some(algorithms),

@@ -319,7 +319,7 @@ fn what_is_wrong_besides_the_token_is_wrong_use() {
         format!("--type fsa --realm acme --secret-file {secret}.not-there"),
         format!("{fsa} --algo md4"),
         format!("{fsa} --length 7"),
-        format!("{fsa} --grace 1"),
+        format!("{fsa} --grace soon"),
         format!("{fsa} --issuer a:b"),
         format!("--type fsa --realm ? --secret-file {secret}"),
         "--type jwt".to_owned(),
