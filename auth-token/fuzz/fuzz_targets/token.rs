@@ -41,15 +41,30 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
 /// The longest time of one verification, in nanoseconds.
 static LONGEST: AtomicU64 = AtomicU64::new(0);
 
+/// Times a verification. What seems long is timed again: the system may have done something else meanwhile.
+fn time(format: &dyn AccessFormat, token: &str) {
+    let once = || {
+        let began = Instant::now();
+        let _ = format.verify(token, WORLD.now, Ends::Checked);
+        u64::try_from(began.elapsed().as_nanos()).unwrap()
+    };
+    let longest = LONGEST.load(Ordering::Relaxed);
+    let mut took = once();
+    for _ in 0..9 {
+        if took <= longest {
+            return;
+        }
+        took = took.min(once());
+    }
+    LONGEST.fetch_max(took, Ordering::Relaxed);
+    eprintln!("longest verification: {took} ns, of {} bytes", token.len());
+}
+
 fn verify(token: &str) -> Vec<usize> {
     let mut valid = Vec::new();
     for (at, format) in WORLD.formats.iter().enumerate() {
-        let began = Instant::now();
         let said = format.verify(token, WORLD.now, Ends::Checked);
-        let took = u64::try_from(began.elapsed().as_nanos()).unwrap();
-        if LONGEST.fetch_max(took, Ordering::Relaxed) < took {
-            eprintln!("longest verification: {took} ns, of {} bytes", token.len());
-        }
+        time(format.as_ref(), token);
         if let Ok(said) = said {
             assert!(!said.login.is_empty());
             if let Some(text) = &said.claims {
@@ -67,7 +82,8 @@ fuzz_target!(|data: &[u8]| {
     assert!(verify(&text).is_empty(), "nobody has signed this");
     // As a payload that we have signed; and as what is in the middle of one that is otherwise right.
     verify(&WORLD.signer.sign(&text).unwrap());
-    let near = format!("{{\"sub\":\"c\",\"login\":\"c\",\"user_id\":\"c\",\"iat\":1,\"exp\":4102444799{text}}}");
+    let near =
+        format!("{{\"sub\":\"c\",\"login\":\"c\",\"user_id\":\"c\",\"iat\":1,\"exp\":4102444799{text}}}");
     verify(&WORLD.signer.sign(&near).unwrap());
     // As a key, as a set, as PEM: what is read writes what is read again as the same.
     for short in [Short::Refused, Short::Accepted] {
