@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use auth_store_sql::TlsConfig;
 use auth_token::{OnReuse, TokenSettings};
 use serde::Deserialize;
 
@@ -25,6 +26,8 @@ pub struct TokenSection {
     /// Where sessions and revocations are kept: the url of a database or a Redis, or `memory`. A file in the data folder
     /// unless set.
     pub store: Option<String>,
+    /// TLS to that place, with the names of PEM files.
+    pub tls: TlsConfig,
     /// Who makes the tokens: the claim `iss`.
     pub issuer: Option<String>,
     /// For whom: the claim `aud`. The realm's name unless set.
@@ -59,6 +62,7 @@ impl Default for TokenSection {
             format: TokenFormat::Jwt,
             profile: TokenProfile::Native,
             store: None,
+            tls: TlsConfig::default(),
             issuer: None,
             audience: None,
             access_ttl: Span(access_ttl),
@@ -82,6 +86,7 @@ impl fmt::Debug for TokenSection {
             .field("format", &self.format)
             .field("profile", &self.profile)
             .field("store", &self.store.as_deref().map(shown_url))
+            .field("tls", &self.tls)
             .field("issuer", &self.issuer)
             .field("audience", &self.audience)
             .field("refresh", &self.refresh)

@@ -1,6 +1,7 @@
 //! The token services of a stack: from configuration to one for each realm.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,12 +11,13 @@ use auth_cache::{Reports, TokenMemory};
 use auth_core::{Audit, Clock, Ctx, Error, ErrorKind, Families, Fence, Realm, Result, TokenCache};
 use auth_password::Guard;
 use auth_store_redis::RedisFamilies;
-use auth_store_sql::{SqlConfig, SqlFamilies};
+use auth_store_sql::{SqlConfig, SqlFamilies, TlsMode};
 use auth_token::{
     AccessFormat, Algorithm, FsaAlgorithm, FsaConfig, FsaFormat, GroupClaims, Jwk, JwtConfig, JwtFormat,
     KeyRing, MemoryFamilies, NoTokenCache, Parts, Profile, RefreshSecrets, RingConfig, Short, Throttle,
     TokenService, TokenSettings,
 };
+use zeroize::Zeroizing;
 
 use crate::audit::LogAudit;
 use crate::config::Config;
@@ -52,12 +54,11 @@ pub(crate) fn are_kept_in(data: &Path) -> bool {
 }
 
 /// The token services of a stack.
-#[derive(Debug)]
 pub(crate) struct Tokens {
     pub(crate) services: BTreeMap<String, Arc<TokenService>>,
     pub(crate) families: Arc<dyn Families>,
-    /// The url of the store as it may be shown.
-    pub(crate) store: String,
+    /// The url of the store, if it was configured. It may hold a password.
+    place: Option<Zeroizing<String>>,
     pub(crate) ring: Option<Arc<KeyRing>>,
     pub(crate) memories: BTreeMap<String, Arc<TokenMemory>>,
 }
@@ -96,15 +97,13 @@ impl Making<'_> {
         }
         let settings = self.settings();
         settings.check().map_err(|error| origins.placed(error, &["token"]))?;
-        // What is open stays open as long as nothing about tokens has changed.
-        let old = self
-            .heir
-            .filter(|heir| heir.same(&["token", "data"]))
-            .and_then(|heir| heir.old().tokens.as_ref());
-        let (families, store) = match old {
-            Some(old) => (Arc::clone(&old.families), old.store.clone()),
+        let (families, place) = match self.kept_store() {
+            Some(old) => (Arc::clone(&old.families), old.place.clone()),
             None => self.store(warnings).await?,
         };
+        // Keys stay open as long as nothing about tokens has changed.
+        let old = self.heir.filter(|heir| heir.same(&["token", "data"]));
+        let old = old.and_then(|heir| heir.old().tokens.as_ref());
         let ring = match (old, section.format) {
             (_, TokenFormat::Fsa) => None,
             (Some(old), TokenFormat::Jwt) => old.ring.clone(),
@@ -140,7 +139,7 @@ impl Making<'_> {
             }
             services.insert(name.clone(), Arc::new(service));
         }
-        Ok(Tokens { services, families, store, ring, memories })
+        Ok(Tokens { services, families, place, ring, memories })
     }
 
     fn settings(&self) -> TokenSettings {
@@ -176,8 +175,24 @@ impl Making<'_> {
         }
     }
 
+    /// The store of the stack before, if it is where this one's is to be, and asked in the same way.
+    fn kept_store(&self) -> Option<&Tokens> {
+        let heir = self.heir?;
+        let old = heir.old().tokens.as_ref()?;
+        let now = self.config.token.store.as_deref();
+        let same = old.place.as_ref().map(|place| place.as_str()) == now
+            && heir.old().config.token.tls == self.config.token.tls
+            && heir.same(&["data"])
+            // The prefix and the certificates of a Redis are the cache's.
+            && (heir.same(&["cache"]) || now.is_none_or(|url| !url.starts_with("redis")));
+        same.then_some(old)
+    }
+
     /// Opens where sessions are kept.
-    async fn store(&self, warnings: &mut Vec<String>) -> Result<(Arc<dyn Families>, String)> {
+    async fn store(
+        &self,
+        warnings: &mut Vec<String>,
+    ) -> Result<(Arc<dyn Families>, Option<Zeroizing<String>>)> {
         let origins = &self.loaded.origins;
         let path = ["token", "store"];
         let url = match &self.config.token.store {
@@ -205,11 +220,27 @@ impl Making<'_> {
                 Arc::new(MemoryFamilies::new(MEMORY))
             }
             "sqlite" | "postgres" | "postgresql" | "mysql" | "mariadb" => {
-                let config = SqlConfig::new(&url);
+                let mut config = SqlConfig::new(&url);
+                config.tls = self.config.token.tls.clone();
                 Arc::new(SqlFamilies::open(&config).await.map_err(placed)?)
             }
             scheme if scheme.starts_with("redis") || scheme.starts_with("valkey") => {
                 let mut config = redis(&url, &self.config.cache);
+                let tls = &self.config.token.tls;
+                if tls.mode.is_some_and(|mode| mode != TlsMode::VerifyFull) {
+                    let message =
+                        "of a Redis everything is checked, if its url begins with rediss: leave `mode` out";
+                    return Err(origins.wrong(&["token", "tls", "mode"], message));
+                }
+                for (key, file, pem) in [
+                    ("ca", &tls.ca, &mut config.tls.ca),
+                    ("cert", &tls.cert, &mut config.tls.cert),
+                    ("key", &tls.key, &mut config.tls.key),
+                ] {
+                    if let Some(file) = file {
+                        *pem = Some(self.pem(key, file)?);
+                    }
+                }
                 config.timeout = REDIS_TIMEOUT;
                 Arc::new(RedisFamilies::new(&config).map_err(placed)?)
             }
@@ -224,7 +255,15 @@ impl Making<'_> {
                 return Err(origins.wrong(&path, &message));
             }
         };
-        Ok((families, shown))
+        Ok((families, self.config.token.store.clone().map(Zeroizing::new)))
+    }
+
+    /// What is in a file of certificates or of a key.
+    fn pem(&self, key: &str, file: &Path) -> Result<Vec<u8>> {
+        std::fs::read(file).map_err(|error| {
+            let message = format!("can't read {}: {error}", file.display());
+            self.loaded.origins.wrong(&["token", "tls", key], &message)
+        })
     }
 
     /// The keys of JWTs.
@@ -340,6 +379,15 @@ impl Making<'_> {
         let place = self.data.join(name);
         let text = place.to_str().map(str::to_owned);
         text.ok_or_else(|| Error::new(ErrorKind::Misconfigured, "the name of the data folder is not UTF-8"))
+    }
+}
+
+impl fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tokens")
+            .field("families", &self.families)
+            .field("place", &self.place.as_deref().map(|url| shown_url(url)))
+            .finish_non_exhaustive()
     }
 }
 

@@ -45,7 +45,7 @@ pub struct SqlConfig {
 }
 
 /// How the connection to a server is secured.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct TlsConfig {
