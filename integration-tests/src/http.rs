@@ -1,10 +1,11 @@
 //! As much of an HTTP/1.1 client as a test needs: one request a connection, every byte as given.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use serde_json::Value;
 
 use crate::process::PATIENCE;
 
@@ -63,13 +64,40 @@ pub fn exchange(address: SocketAddr, request: &[u8]) -> Option<Response> {
     let _ = stream.write_all(request);
     let mut bytes = Vec::new();
     match stream.read_to_end(&mut bytes) {
-        Err(error)
-            if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) =>
-        {
+        Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
             panic!("the server at {address} neither answers nor closes")
         }
         _ => parse(&bytes),
     }
+}
+
+/// Posts an object, to a server that may be killed meanwhile.
+///
+/// # Errors
+/// If there is no server, or not all of a response.
+pub fn post(address: SocketAddr, path: &str, headers: &[(&str, &str)], body: &Value) -> io::Result<Response> {
+    let body = body.to_string();
+    let mut request = format!(
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n",
+        body.len()
+    );
+    for (name, value) in headers {
+        request += &format!("{name}: {value}\r\n");
+    }
+    request += "\r\n";
+    request += &body;
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.write_all(request.as_bytes())?;
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes)?;
+    let half = || io::Error::from(io::ErrorKind::UnexpectedEof);
+    let head = bytes.windows(4).position(|four| four == b"\r\n\r\n").ok_or_else(half)?;
+    let response = parse(&bytes).ok_or_else(half)?;
+    let length = response.header("content-length").and_then(|length| length.parse().ok());
+    if length == Some(bytes.len() - head - 4) { Ok(response) } else { Err(half()) }
 }
 
 fn parse(bytes: &[u8]) -> Option<Response> {

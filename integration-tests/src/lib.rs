@@ -23,7 +23,7 @@ pub use directories::{
 };
 pub use front::{Nginx, skipped};
 pub use gatepost::{Done, Gatepost, Server};
-pub use http::{Response, basic, exchange, get};
+pub use http::{Response, basic, exchange, get, post};
 pub use logins::{Attempt, People, Person, htpasswd_people, sqlite_people};
 pub use process::{stopwatch, until};
 pub use shared::SharedServers;
