@@ -15,7 +15,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::ScopedJoinHandle;
 use std::time::Duration;
 
-use auth_testkit::servers::{Postgres, PostgresOptions};
+use auth_testkit::servers::{
+    MariaDb, MariaDbOptions, Postgres, PostgresOptions, Redis, RedisOptions, Restart,
+};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use integration_tests::{Gatepost, Server, get, post, skipped, stopwatch, until};
@@ -185,6 +187,22 @@ fn nobody_is_logged_out_when_a_server_with_sqlite_is_killed_in_the_middle_of_ren
     survives("sqlite", "sqlite:FOLDER/sessions.db", |gatepost, server, _| kill_server(gatepost, server));
 }
 
+/// The same by turns: the server, its store, and both.
+fn kill_either(gatepost: &Gatepost, server: Server, kill: u64, restart: impl Fn()) -> Server {
+    match kill % 3 {
+        0 => kill_server(gatepost, server),
+        1 => {
+            restart();
+            server
+        }
+        _ => {
+            server.kill();
+            restart();
+            gatepost.serve()
+        }
+    }
+}
+
 #[test]
 fn nobody_is_logged_out_when_a_server_or_its_postgres_is_killed_in_the_middle_of_renewals() {
     if skipped("postgres") {
@@ -192,16 +210,33 @@ fn nobody_is_logged_out_when_a_server_or_its_postgres_is_killed_in_the_middle_of
     }
     let postgres = Postgres::start(&PostgresOptions::default());
     postgres.create("app");
-    survives("postgres", &postgres.url("app"), |gatepost, server, kill| match kill % 3 {
-        0 => kill_server(gatepost, server),
-        1 => {
-            postgres.restart();
-            server
-        }
-        _ => {
-            server.kill();
-            postgres.restart();
-            gatepost.serve()
-        }
+    survives("postgres", &postgres.url("app"), |gatepost, server, kill| {
+        kill_either(gatepost, server, kill, || postgres.restart())
+    });
+}
+
+#[test]
+fn nobody_is_logged_out_when_a_server_or_its_mariadb_is_killed_in_the_middle_of_renewals() {
+    if skipped("mariadb") {
+        return;
+    }
+    // What is committed is written, though the disk need not have it.
+    let more = vec!["--innodb-flush-log-at-trx-commit=2".to_owned()];
+    let mariadb = MariaDb::start(&MariaDbOptions { more, ..MariaDbOptions::default() });
+    mariadb.create("app");
+    survives("mariadb", &mariadb.url("app"), |gatepost, server, kill| {
+        kill_either(gatepost, server, kill, || mariadb.restart())
+    });
+}
+
+#[test]
+fn nobody_is_logged_out_when_a_server_or_its_redis_is_killed_in_the_middle_of_renewals() {
+    if skipped("redis") {
+        return;
+    }
+    let more = ["appendonly yes", "appendfsync always"].map(str::to_owned).to_vec();
+    let redis = Redis::start(&RedisOptions { more, ..RedisOptions::default() });
+    survives("redis", &redis.url(), |gatepost, server, kill| {
+        kill_either(gatepost, server, kill, || redis.restart(Restart::FromFiles))
     });
 }
