@@ -519,12 +519,25 @@ impl TokenService {
         families.sessions(ctx, self.name(), login.as_str(), self.now(), self.settings.listed).await
     }
 
+    /// Lists the live sessions of somebody, the newest first: not those of who had their login before them.
+    ///
+    /// # Errors
+    /// Any kind: the list would have a hole.
+    pub async fn sessions_of(&self, ctx: &Ctx, who: &Principal) -> Result<Vec<Family>> {
+        let person = person::text(who);
+        let mut sessions = self.sessions(ctx, who.login()).await?;
+        sessions.retain(|family| family.person == person);
+        Ok(sessions)
+    }
+
     /// Ends one session of somebody. Returns whether they have it.
     ///
     /// # Errors
     /// Any kind: it may not have ended.
     pub async fn end_session(&self, ctx: &Ctx, who: &Principal, id: FamilyId) -> Result<bool> {
-        let Some(facts) = self.facts(ctx, id).await?.filter(|facts| facts.login == *who.login()) else {
+        let person = person::text(who);
+        let is_theirs = |facts: &Arc<Facts>| facts.login == *who.login() && facts.person == person;
+        let Some(facts) = self.facts(ctx, id).await?.filter(is_theirs) else {
             return Ok(false);
         };
         self.end_one(ctx, id, Some(&facts.login), EndReason::Logout).await?;

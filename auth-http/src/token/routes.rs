@@ -306,7 +306,7 @@ impl Call<'_> {
 
     async fn sessions(&self) -> Result<Granted, Fault> {
         let state = self.state().await?;
-        let families = self.service.sessions(&self.ctx, state.principal.login()).await.map_err(Fault::of)?;
+        let families = self.service.sessions_of(&self.ctx, &state.principal).await.map_err(Fault::of)?;
         Ok(Granted::Body(sessions(&families, self.service.family_of(&state)), None))
     }
 

@@ -10,7 +10,7 @@ use auth_core::{
 use aws_lc_rs::digest::{Context, SHA256};
 use serde_json::Value;
 
-use super::{Checked, Invalid, Standing, TokenService, millis};
+use super::{Checked, Invalid, Standing, TokenService, millis, person};
 use crate::{Ends, Refusal, Valid};
 
 /// The longest token that is looked at, in bytes.
@@ -66,12 +66,19 @@ impl TokenService {
             Standing::Good(account) => account,
             Standing::Bad(reject) => return invalid(Invalid::Account(reject)),
         };
+        let family = valid.family.map(FamilyId::new);
+        // Whoever has the login by now is not who the token was given to.
+        if let Some(family) = family
+            && let Some(facts) = self.facts(ctx, family).await?
+            && facts.person != person::text(account.principal())
+        {
+            return invalid(Invalid::Account(Reject::UnknownUser));
+        }
         let now = millis_of(wall);
         // Where it does not say when it was issued: as early as it may have been.
         let issued = valid
             .issued_ms
             .unwrap_or_else(|| millis_of(valid.expires_at).saturating_sub(millis(self.settings.longest)));
-        let family = valid.family.map(FamilyId::new);
         let issued = Issued {
             mark: mark(self.name(), token, &valid),
             family,

@@ -502,15 +502,24 @@ impl Rig {
 async fn who_takes_over_a_login_inherits_no_session(bed: Bed) {
     let rig = Rig::new(bed).await;
     let tokens = rig.log_in().await;
+    assert_eq!(rig.checked(0, &tokens.access_token).await, "valid");
     rig.change("calvin", |store| {
         store.remove_user("calvin");
         store.add_user("calvin", id(4711), World::user("calvin").stored_hash());
     });
+    let new = rig.log_in().await;
+    let realm = rig.service(0).realm();
+    let who = realm.principal(&rig.ctx, &rig.login_of("calvin")).await.unwrap().found().unwrap();
+    for process in [1, 0] {
+        assert_eq!(rig.checked_in(process, &tokens.access_token, &rig.ctx).await, "unknown_user");
+        let theirs = rig.service(process).sessions_of(&rig.ctx, &who).await.unwrap();
+        assert_eq!(theirs.iter().map(|family| family.id).collect::<Vec<_>>(), [new.family]);
+        assert!(!rig.service(process).end_session(&rig.ctx, &who, tokens.family).await.unwrap());
+    }
     for process in [1, 0] {
         let refused = rig.refused(process, &tokens.refresh_token).await;
         assert!(["unknown_user", "account"].contains(&refused.as_str()), "{refused}");
     }
-    let new = rig.log_in().await;
     rig.renew(1, &new.refresh_token).await;
 }
 
