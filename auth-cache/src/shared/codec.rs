@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 use crate::{Answer, Ask};
 
 /// The format that is written, and the only one that is read.
-const VERSION: u8 = 2;
+pub(super) const VERSION: u8 = 2;
 
 /// The longest that is written or read: what a memcached keeps unless it is told otherwise.
 const MAX_BYTES: usize = 1 << 20;

@@ -1,7 +1,7 @@
 //! What was written is read as it was; anything else is not read.
 
 use super::*;
-use crate::shared::codec::{Undecodable, decode, decode_subject, encode, encode_subject};
+use crate::shared::codec::{Undecodable, VERSION, decode, decode_subject, encode, encode_subject};
 use auth_core::ErrorKind;
 
 /// Decodes under every kind of question, and whatever comes out is written as it was read.
@@ -101,12 +101,12 @@ fn an_account_of_somebody_else_is_none() {
 fn another_version_is_not_read() {
     for (name, key, answer) in examples() {
         let mut bytes = encode(&answer).unwrap().to_vec();
-        for version in (0..=255).filter(|version| *version != 1) {
+        for version in (0..=255).filter(|version| *version != VERSION) {
             bytes[0] = version;
             assert_eq!(decode(&key.ask(), &source("app"), &bytes), Err(Undecodable::Version), "{name}");
         }
     }
-    assert_eq!(decode_subject(&[2, 5]), Err(Undecodable::Version));
+    assert_eq!(decode_subject(&[VERSION + 1, 5]), Err(Undecodable::Version));
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn what_is_too_long_is_neither_written_nor_read() {
     assert_eq!(encode(&groups(most + 1)).unwrap_err().kind(), ErrorKind::Invalid);
     // The same with one byte more, as it would be written.
     let length = u32::try_from(most + 1).unwrap().to_le_bytes();
-    let longer = [&[1, 3, 1, 252][..], &length, &vec![b'x'; most + 1]].concat();
+    let longer = [&[VERSION, 3, 1, 252][..], &length, &vec![b'x'; most + 1]].concat();
     assert_eq!(longer[..4], bytes[..4], "it is written alike");
     assert_eq!(decode(&asked.ask(), &source("app"), &longer), Err(Undecodable::Malformed));
     // As many groups as fit, each of which costs bincode's limit more than it is long.
@@ -141,7 +141,7 @@ fn a_length_that_lies_makes_no_room_and_no_answer() {
         &[253, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
     ] {
         for rest in [&[][..], &[1, b'a', 1, b'b'], &[0; 64]] {
-            let bytes = [&[1, 3], count, rest].concat();
+            let bytes = [&[VERSION, 3], count, rest].concat();
             assert_eq!(decode(&asked.ask(), &source("app"), &bytes), Err(Undecodable::Malformed));
         }
     }
@@ -150,7 +150,7 @@ fn a_length_that_lies_makes_no_room_and_no_answer() {
 #[test]
 fn names_that_are_not_in_order_or_there_twice_are_no_answer() {
     let asked = Key::Groups(who("calvin", Id::from(1)));
-    let read = |names: &[u8]| decode(&asked.ask(), &source("app"), &[&[1, 3, 2], names].concat());
+    let read = |names: &[u8]| decode(&asked.ask(), &source("app"), &[&[VERSION, 3, 2], names].concat());
     assert!(read(&[1, b'a', 1, b'b']).is_ok());
     for names in [[1, b'b', 1, b'a'], [1, b'a', 1, b'a'], [1, b'a', 1, 0xff]] {
         assert_eq!(read(&names), Err(Undecodable::Malformed), "{names:?}");
@@ -161,7 +161,7 @@ fn names_that_are_not_in_order_or_there_twice_are_no_answer() {
 fn a_megabyte_of_junk_is_no_answer() {
     for byte in [0, 1, 3, 0xfb, 0xff] {
         let mut bytes = vec![byte; 1 << 20];
-        bytes[0] = 1;
+        bytes[0] = VERSION;
         for kind in 0..8 {
             bytes[1] = kind;
             assert_eq!(read_as_anything(&bytes), 0, "{byte} {kind}");
