@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use auth_core::{EndReason, Error, ErrorKind, Family, FamilyId, Freshness, Login, Result};
+use auth_core::{EndReason, Error, ErrorKind, Family, FamilyId, Freshness, Login, Result, Subject};
 use auth_stack::Stack;
 use auth_token::{Checked, Rotation, TokenService};
 use serde_json::{Value, json};
@@ -163,6 +163,12 @@ pub(crate) fn keys(stack: &Stack, rotate: Option<Rotation>) -> Result<Reply> {
     let now = stack.clock().wall();
     if let Some(how) = rotate {
         ring.rotate(now, how)?;
+        if how == Rotation::Compromised {
+            // What was remembered may have been signed by whoever has the key.
+            for realm in stack.realms() {
+                stack.flush(&Subject::Realm(realm.id()));
+            }
+        }
     }
     Ok(Reply::list(ring.entries(now).iter().map(key::shown).collect()))
 }

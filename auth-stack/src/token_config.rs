@@ -32,14 +32,15 @@ pub struct TokenSection {
     pub issuer: Option<String>,
     /// For whom: the claim `aud`. The realm's name unless set.
     pub audience: Option<String>,
-    /// How long an access token is good.
-    pub access_ttl: Span,
+    /// How long an access token is good. Ten minutes unless set; an hour in the format of FlaskSimpleAuth, as there.
+    pub access_ttl: Option<Span>,
     /// By which part of that it may be shorter.
     pub jitter: Factor,
     /// By how much clocks may differ.
     pub leeway: Option<Span>,
-    /// The longest life of an access token.
-    pub longest: Span,
+    /// The longest life of an access token. 30 days unless set; that of those that are issued in the format of FlaskSimpleAuth,
+    /// whose tokens do not say when they were issued.
+    pub longest: Option<Span>,
     /// What may be asked for.
     pub scopes: Vec<String>,
     /// Whether access tokens say the groups of the person.
@@ -56,7 +57,7 @@ pub struct TokenSection {
 
 impl Default for TokenSection {
     fn default() -> Self {
-        let TokenSettings { access_ttl, jitter, longest, .. } = TokenSettings::default();
+        let TokenSettings { jitter, .. } = TokenSettings::default();
         Self {
             enabled: true,
             format: TokenFormat::Jwt,
@@ -65,10 +66,10 @@ impl Default for TokenSection {
             tls: TlsConfig::default(),
             issuer: None,
             audience: None,
-            access_ttl: Span(access_ttl),
+            access_ttl: None,
             jitter: Factor(jitter),
             leeway: None,
-            longest: Span(longest),
+            longest: None,
             scopes: Vec::new(),
             groups: false,
             refresh: RefreshSection::default(),
@@ -96,6 +97,23 @@ impl fmt::Debug for TokenSection {
             .finish_non_exhaustive()
     }
 }
+
+impl TokenSection {
+    /// How long an access token is good, and the longest that one is.
+    pub(crate) fn lives(&self) -> (Duration, Duration) {
+        let defaults = TokenSettings::default();
+        let (ttl, longest) = match self.format {
+            TokenFormat::Jwt => (defaults.access_ttl, None),
+            TokenFormat::Fsa => (FSA_TTL, Some(FSA_TTL)),
+        };
+        let ttl = self.access_ttl.map_or(ttl, |set| set.0);
+        let longest = longest.map_or(defaults.longest, |_| ttl);
+        (ttl, self.longest.map_or(longest, |set| set.0))
+    }
+}
+
+/// How long a token of FlaskSimpleAuth is good there.
+const FSA_TTL: Duration = Duration::from_secs(3_600);
 
 /// `token.format`
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]

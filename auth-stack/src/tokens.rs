@@ -109,6 +109,33 @@ impl Making<'_> {
             (Some(old), TokenFormat::Jwt) => old.ring.clone(),
             (None, TokenFormat::Jwt) => Some(Arc::new(self.ring()?)),
         };
+        if section.store.as_deref().is_some_and(|url| url != "memory" && !url.starts_with("sqlite")) {
+            if self.config.secrets.refresh_key.is_none() {
+                warnings.push(format!(
+                    "no secrets.refresh_key is configured: other processes renew the sessions of this one only if they have a copy of {}",
+                    self.data.join(SECRET_FILE).display()
+                ));
+            }
+            if ring.is_some() && section.keys.folder.is_none() && section.keys.key.is_none() {
+                warnings.push(format!(
+                    "no token.keys.folder is configured: other processes take the tokens of this one only if they share {}",
+                    self.data.join(KEYS_FOLDER).display()
+                ));
+            }
+        }
+        if section.format == TokenFormat::Fsa {
+            // In the tokens realms have a simpler name, which may be that of two.
+            let mut names = BTreeMap::new();
+            for realm in self.realms.keys() {
+                let name = self.fsa(realm, &settings)?.first_field().to_owned();
+                if let Some(other) = names.insert(name, realm) {
+                    let message = format!(
+                        "in these tokens the realms `{other}` and `{realm}` have one name, so that they would take each other's"
+                    );
+                    return Err(origins.wrong(&["token", "format"], &message));
+                }
+            }
+        }
         let secrets = Arc::new(self.secrets()?);
         let mut services = BTreeMap::new();
         let mut memories = BTreeMap::new();
@@ -151,11 +178,12 @@ impl Making<'_> {
             },
             |leeway| leeway.0,
         );
+        let (access_ttl, longest) = section.lives();
         TokenSettings {
-            access_ttl: section.access_ttl.0,
+            access_ttl,
             jitter: section.jitter.0,
             leeway,
-            longest: section.longest.0,
+            longest,
             idle: section.refresh.idle.0,
             absolute: section.refresh.absolute.0,
             short: section.refresh.short.0,
@@ -184,7 +212,7 @@ impl Making<'_> {
             && heir.old().config.token.tls == self.config.token.tls
             && heir.same(&["data"])
             // The prefix and the certificates of a Redis are the cache's.
-            && (heir.same(&["cache"]) || now.is_none_or(|url| !url.starts_with("redis")));
+            && (heir.same(&["cache"]) || now.is_none_or(|url| !url.starts_with("redis") && !url.starts_with("valkey")));
         same.then_some(old)
     }
 
@@ -292,7 +320,8 @@ impl Making<'_> {
         ring.bits = keys.bits;
         ring.publish = keys.publish.0;
         ring.every = (!keys.every.0.is_zero()).then_some(keys.every.0);
-        ring.keep = self.config.token.longest.0.max(self.config.token.access_ttl.0) + KEPT_LONGER;
+        let (ttl, longest) = self.config.token.lives();
+        ring.keep = longest.max(ttl) + KEPT_LONGER;
         KeyRing::open(ring, self.clock.wall()).map_err(|error| origins.placed(error, &["token", "keys"]))
     }
 
@@ -337,6 +366,12 @@ impl Making<'_> {
             let format = JwtFormat::new(config, Arc::clone(ring), self.clock.wall());
             return Ok(Arc::new(format.map_err(|error| origins.placed(error, &["token"]))?));
         }
+        Ok(Arc::new(self.fsa(realm, settings)?))
+    }
+
+    fn fsa(&self, realm: &str, settings: &TokenSettings) -> Result<FsaFormat> {
+        let section = &self.config.token;
+        let origins = &self.loaded.origins;
         let fsa = &section.fsa;
         let Some(secret) = &fsa.secret else {
             return Err(origins.wrong(
@@ -352,7 +387,7 @@ impl Making<'_> {
         })?;
         config.length = fsa.length;
         config.grace = settings.leeway;
-        Ok(Arc::new(FsaFormat::new(config).map_err(|error| origins.placed(error, &["token", "fsa"]))?))
+        FsaFormat::new(config).map_err(|error| origins.placed(error, &["token", "fsa"]))
     }
 
     /// Where validated tokens are remembered: what the stack before has, if nothing about caches has changed.

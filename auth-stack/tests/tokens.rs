@@ -4,11 +4,11 @@
 mod common;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use auth_core::{Ctx, Device, Login};
+use auth_core::{Clock, Ctx, Device, EndReason, Login};
 use auth_stack::{Builder, Stack};
-use auth_testkit::MemoryStore;
+use auth_testkit::{ManualClock, MemoryStore};
 use auth_token::{Bearing, Checked, Granted, LoginAsk, RenewAsk, TokenService, Tokens};
 use common::{all, builder};
 use tempfile::TempDir;
@@ -68,6 +68,11 @@ async fn what_can_not_be_is_refused_by_its_place() {
         ("[secrets]\nrefresh_key = 'short'", "32 bytes"),
         (&format!("{SECOND}[token]\naudience = 'api'"), "each other's tokens"),
         (&format!("{SECOND}[token]\nprofile = 'ampho'"), "it is for one realm"),
+        (
+            "[realm.'eu.staff']\npassword = ['app']\n[realm.eu-staff]\npassword = ['app']\n[server]\nrealm = 'eu-staff'\n\
+             [token]\nformat = 'fsa'\nfsa = { secret = 'the-quick-brown-fox-secret-2099!' }",
+            "have one name",
+        ),
     ] {
         let refused = refusal(text).await;
         assert!(refused.contains(told), "{text}: {refused}");
@@ -152,6 +157,40 @@ async fn a_reload_keeps_sessions_and_what_was_checked() {
     assert!(matches!(service(&changed).check(&ctx, &tokens.access_token).await, Ok(Checked::Valid(_))));
     let ask = RenewAsk { token: &tokens.refresh_token, scope: None, client: None };
     assert!(matches!(service(&changed).renew(&ctx, &ask).await, Ok(Granted::Tokens(_))));
+}
+
+#[tokio::test]
+async fn a_scope_that_is_no_longer_configured_is_no_longer_granted() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = |scopes: &str| format!("[token]\nstore = 'memory'\nscopes = [{scopes}]\n");
+    let old = Arc::new(with(&folder, &text("'read', 'admin'")).build().await.unwrap());
+    let tokens = log_in(service(&old)).await;
+    assert_eq!(tokens.scope, "read admin");
+    let new = with(&folder, &text("'read', 'write'")).after(&old).build().await.unwrap();
+    let ask = RenewAsk { token: &tokens.refresh_token, scope: None, client: None };
+    let Granted::Tokens(next) = service(&new).renew(&Ctx::new(), &ask).await.unwrap() else { panic!() };
+    assert_eq!(next.scope, "read");
+}
+
+#[tokio::test]
+async fn who_was_revoked_gets_good_tokens_of_flask_simple_auth_afterwards() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "[token]\nformat = 'fsa'\nfsa = { secret = 'the-quick-brown-fox-secret-2099!' }\n";
+    let clock = ManualClock::new();
+    clock.set_wall(SystemTime::UNIX_EPOCH + Duration::from_millis(1_800_000_000_500));
+    let stack = with(&folder, text).clock(Arc::clone(&clock) as Arc<dyn Clock>).build().await.unwrap();
+    let (service, ctx) = (service(&stack), Ctx::new());
+    let login = Login::parse(service.realm().id(), "calvin").unwrap();
+    let issue = async || service.issue(&ctx, &login, None, None).await.unwrap().unwrap().0;
+    let is_good = async |token: &str| matches!(service.check(&ctx, token).await.unwrap(), Checked::Valid(_));
+    let before = issue().await;
+    assert!(is_good(&before).await);
+    service.end_person(&ctx, &login, EndReason::PasswordChanged).await.unwrap();
+    assert!(!is_good(&before).await);
+    // Its limit is cut to whole seconds: one that was issued within the same second is refused.
+    clock.advance(Duration::from_secs(1));
+    assert!(is_good(&issue().await).await);
+    assert!(!is_good(&before).await);
 }
 
 #[tokio::test]

@@ -250,12 +250,13 @@ impl TokenService {
             self.tell(ctx, &facts, Some(shown.family), SessionChange::ClientMismatch, None);
             return no(GrantRefusal::Client);
         }
+        let held = self.still(&facts.scopes);
         let scopes = match ask.scope {
-            Some(asked) => match settings::narrowed(&facts.scopes, asked) {
+            Some(asked) => match settings::narrowed(&held, asked) {
                 Some(scopes) => scopes,
                 None => return Ok(Granted::Refused(Refused::Scope)),
             },
-            None => facts.scopes.clone(),
+            None => held,
         };
         let now = self.now();
         // What has ended costs the sources nothing, and is not told apart by what they would say.
@@ -364,11 +365,11 @@ impl TokenService {
             OnReuse::End => Ends::Family(family.id),
             OnReuse::EndAll => Ends::Person(&family.login),
         };
+        let _voids = Voids { fence: &self.parts.fence, subject: Subject::Login(&facts.login) };
         // Told once, by whoever ended it.
         if self.end(ctx, &ends, EndReason::Reuse).await? > 0 {
             told();
         }
-        self.parts.fence.invalidate(&Subject::Login(&facts.login));
         Ok(())
     }
 
@@ -392,6 +393,7 @@ impl TokenService {
             Standing::Good(account) => account,
             Standing::Bad(reject) => return no(GrantRefusal::Account(reject)),
         };
+        let scopes = self.still(&facts.scopes);
         for _ in 0..4 {
             let now = self.now();
             let Lookup::Found(mut family) = self.parts.families.family(ctx, self.name(), id).await? else {
@@ -405,12 +407,12 @@ impl TokenService {
             let from = family.generation;
             let Some(next) = from.checked_add(1) else { return no(GrantRefusal::Expired) };
             family.generation = next;
-            let access = self.access(ctx, &family, &account, &facts.scopes, now).await?;
+            let access = self.access(ctx, &family, &account, &scopes, now).await?;
             let idle_end = now.saturating_add(facts.idle).min(facts.absolute_end);
             let renewal = Renewal { from, at: now, idle_end };
             if self.parts.families.renew(ctx, self.name(), id, &renewal).await? {
                 self.tell(ctx, &facts, Some(id), SessionChange::Renewed, None);
-                return self.tokens(access, &facts, id, next, &facts.scopes, idle_end);
+                return self.tokens(access, &facts, id, next, &scopes, idle_end);
             }
         }
         Err(Error::new(ErrorKind::Overloaded, "a session is renewed too often at once").retry_after(SECOND))
@@ -458,7 +460,11 @@ impl TokenService {
                 let live =
                     |family: &Family| family.is_live(self.now()) && family.generation == shown.generation;
                 let Some(family) = found.found().filter(live) else { return Ok(None) };
-                Login::parse(self.parts.realm.id(), &family.login)?
+                let facts = self.facts_of(&family)?;
+                if let Standing::Bad(_) = self.standing_of(ctx, &facts).await? {
+                    return Ok(None);
+                }
+                facts.login
             }
             Bearing::Access(token) => match self.check(ctx, token).await? {
                 Checked::Valid(state) => state.principal.login().clone(),
@@ -474,8 +480,8 @@ impl TokenService {
     /// # Errors
     /// Any kind: not all may have ended.
     pub async fn end_person(&self, ctx: &Ctx, login: &Login, reason: EndReason) -> Result<u64> {
+        let _voids = Voids { fence: &self.parts.fence, subject: Subject::Login(login) };
         let ended = self.end(ctx, &Ends::Person(login.as_str()), reason).await?;
-        self.parts.fence.invalidate(&Subject::Login(login));
         self.told_of(ctx, Some(login.as_str()), None, SessionChange::Ended(reason), None, None);
         Ok(ended)
     }
@@ -485,8 +491,9 @@ impl TokenService {
     /// # Errors
     /// Any kind: not all may have ended.
     pub async fn end_realm(&self, ctx: &Ctx, reason: EndReason) -> Result<u64> {
+        let subject = Subject::Realm(self.parts.realm.id());
+        let _voids = Voids { fence: &self.parts.fence, subject };
         let ended = self.end(ctx, &Ends::Realm, reason).await?;
-        self.parts.fence.invalidate(&Subject::Realm(self.parts.realm.id()));
         self.told_of(ctx, None, None, SessionChange::Ended(reason), None, None);
         Ok(ended)
     }
@@ -660,6 +667,11 @@ impl TokenService {
         })))
     }
 
+    /// What of the scopes that were granted is still configured.
+    fn still(&self, granted: &[String]) -> Vec<String> {
+        granted.iter().filter(|scope| self.settings.scopes.contains(scope)).cloned().collect()
+    }
+
     /// Reads the account of a session, and whether it still is the same person's and may log in.
     async fn standing_of(&self, ctx: &Ctx, facts: &Facts) -> Result<Standing> {
         let known = person::principal(&facts.login, &facts.person);
@@ -692,12 +704,8 @@ impl TokenService {
     /// Ends, and revokes what came with it. Whoever is concerned is to be invalidated afterwards.
     async fn end(&self, ctx: &Ctx, ends: &Ends<'_>, reason: EndReason) -> Result<u64> {
         let now = self.now();
-        let life = match ends {
-            Ends::Family(_) => self.settings.access_ttl,
-            _ => self.settings.longest,
-        };
         // Tokens are written in whole seconds.
-        let until = now.saturating_add(millis(life + self.settings.leeway + SECOND));
+        let until = now.saturating_add(millis(self.settings.longest + self.settings.leeway + SECOND));
         self.parts.families.end(ctx, self.name(), ends, &End { at: now, reason, until }).await
     }
 
@@ -709,10 +717,8 @@ impl TokenService {
         login: Option<&Login>,
         reason: EndReason,
     ) -> Result<bool> {
+        let _voids = login.map(|login| Voids { fence: &self.parts.fence, subject: Subject::Login(login) });
         let ended = self.end(ctx, &Ends::Family(id), reason).await? > 0;
-        if let Some(login) = login {
-            self.parts.fence.invalidate(&Subject::Login(login));
-        }
         if ended {
             self.told_of(ctx, login.map(Login::as_str), Some(id), SessionChange::Ended(reason), None, None);
         }
@@ -721,11 +727,10 @@ impl TokenService {
 
     /// Revokes one access token.
     async fn revoke_one(&self, ctx: &Ctx, token: &str, valid: &Valid, login: &Login) -> Result<()> {
+        let _voids = Voids { fence: &self.parts.fence, subject: Subject::Login(login) };
         let until = check::millis_of(valid.expires_at).saturating_add(millis(self.settings.leeway));
         let revoked = Revoked::Token(check::mark(self.name(), token, valid));
-        self.parts.families.revoke(ctx, self.name(), &revoked, self.now(), until).await?;
-        self.parts.fence.invalidate(&Subject::Login(login));
-        Ok(())
+        self.parts.families.revoke(ctx, self.name(), &revoked, self.now(), until).await
     }
 
     /// Returns what never changes of a family: from memory, or from the store.
@@ -788,6 +793,19 @@ impl TokenService {
 
     fn now(&self) -> Millis {
         check::millis_of(self.parts.clock.wall())
+    }
+}
+
+/// Voids what is remembered of somebody when it is dropped: after the store was told, also where its answer is lost or nobody
+/// waits for it any longer.
+struct Voids<'a> {
+    fence: &'a Fence,
+    subject: Subject<'a>,
+}
+
+impl Drop for Voids<'_> {
+    fn drop(&mut self) {
+        self.fence.invalidate(&self.subject);
     }
 }
 

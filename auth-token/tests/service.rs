@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use auth_core::{
-    Audit, Clock, Ctx, Device, End, EndReason, Ends, Error, ErrorKind, Families, Family, FamilyId, Fence,
-    HashCheck, Issued, Login, LoginEvent, LoginRule, Lookup, Millis, Password, Realm, Renewal, Result, Retry,
-    Revocations, Revoked, SessionEvent,
+    Account, Audit, Clock, Ctx, Device, End, EndReason, Ends, Error, ErrorKind, Families, Family, FamilyId,
+    Fence, HashCheck, Issued, Login, LoginEvent, LoginRule, Lookup, Millis, Password, PasswordSource, Realm,
+    Renewal, Result, Retry, Revocations, Revoked, SessionEvent, SourceInfo, Verdict,
 };
 use auth_testkit::{ByTable, ManualClock, MemoryStore, realm_with};
 use auth_token::{
@@ -174,6 +174,7 @@ struct Rig {
     key: Jwk,
     families: Arc<Faulty>,
     heard: Arc<Heard>,
+    fence: Arc<Fence>,
     service: TokenService,
     ctx: Ctx,
 }
@@ -200,7 +201,20 @@ impl Rig {
         change: impl FnOnce(TokenService) -> TokenService,
     ) -> Self {
         let time = Arc::clone(&clock) as Arc<dyn Clock>;
-        let people = Arc::new(ByTable::new(Arc::new(MemoryStore::named("app")), Arc::clone(&time)));
+        let people = Arc::new(ByTable::new(Arc::new(MemoryStore::named("app")), time));
+        Self::made(clock, key, families, secrets, people, change)
+    }
+
+    fn made(
+        clock: Arc<ManualClock>,
+        key: Jwk,
+        families: Arc<Faulty>,
+        secrets: &[&str],
+        people: Arc<dyn PasswordSource>,
+        change: impl FnOnce(TokenService) -> TokenService,
+    ) -> Self {
+        let time = Arc::clone(&clock) as Arc<dyn Clock>;
+        let fence = Arc::new(Fence::new());
         let realm = Realm::new(
             realm_with("default", LoginRule::CaseMapped),
             people,
@@ -216,7 +230,7 @@ impl Rig {
             format: Arc::new(JwtFormat::new(jwt, ring, clock.wall()).unwrap()),
             families: Arc::clone(&families) as Arc<dyn Families>,
             cache: Arc::new(NoTokenCache),
-            fence: Arc::new(Fence::new()),
+            fence: Arc::clone(&fence),
             clock: time,
             secrets: Arc::new(
                 RefreshSecrets::new(
@@ -229,7 +243,7 @@ impl Rig {
         let service = TokenService::new(parts, TokenSettings::default())
             .unwrap()
             .with_audit(Arc::clone(&heard) as Arc<dyn Audit>);
-        Self { clock, key, families, heard, service: change(service), ctx: Ctx::new() }
+        Self { clock, key, families, heard, fence, service: change(service), ctx: Ctx::new() }
     }
 
     async fn try_log_in(&self) -> Result<Granted> {
@@ -440,6 +454,57 @@ async fn a_token_that_lives_longer_than_revocations_are_remembered_is_refused() 
     rig.clock.advance(longest - Duration::from_secs(1));
     while rig.service.clean(&rig.ctx, 100).await.unwrap() > 0 {}
     assert_eq!(rig.service.check(&rig.ctx, &token).await.unwrap(), Checked::Invalid(Invalid::Revoked));
+}
+
+/// Decides about passwords, and can't tell who has a login.
+#[derive(Debug)]
+struct Mute(ByTable<MemoryStore>);
+
+#[async_trait]
+impl PasswordSource for Mute {
+    fn source(&self) -> &SourceInfo {
+        self.0.source()
+    }
+
+    async fn verify(&self, ctx: &Ctx, login: &Login, password: &Password) -> Result<Verdict> {
+        self.0.verify(ctx, login, password).await
+    }
+
+    async fn account(&self, _ctx: &Ctx, _login: &Login) -> Result<Lookup<Account>> {
+        Err(Error::new(ErrorKind::Unsupported, "this source shows nobody"))
+    }
+}
+
+#[tokio::test]
+async fn where_no_source_can_tell_who_has_a_login_its_sessions_are_good() {
+    let clock = ManualClock::new();
+    let key = Jwk::generate(KeyType::Ed25519, None).unwrap();
+    let time = Arc::clone(&clock) as Arc<dyn Clock>;
+    let people = Arc::new(Mute(ByTable::new(Arc::new(MemoryStore::named("app")), time)));
+    let rig = Rig::made(clock, key, Faulty::new(), &["a"], people, |service| service);
+    let first = rig.log_in().await;
+    let second = tokens(rig.renew(&first.refresh_token).await);
+    let Ok(Checked::Valid(state)) = rig.service.check(&rig.ctx, &second.access_token).await else { panic!() };
+    // As whom they have logged in, so that the source's groups and rights are theirs.
+    assert_eq!((&**state.principal.source(), state.principal.id()), ("app", &auth_core::Id::Int(1)));
+}
+
+#[tokio::test]
+async fn what_ends_voids_what_is_remembered_also_where_the_answer_is_lost() {
+    let rig = Rig::new();
+    let first = rig.log_in().await;
+    let login = Login::parse(rig.service.realm().id(), "calvin").unwrap();
+    let voided = || rig.fence.invalidations();
+    let before = voided();
+    rig.families.fail(Fault::After("end"));
+    rig.service.logout(&rig.ctx, &Bearing::Refresh(&first.refresh_token)).await.unwrap_err();
+    assert_eq!(voided(), before + 1);
+    rig.families.fail(Fault::After("end"));
+    rig.service.end_person(&rig.ctx, &login, EndReason::Revoked).await.unwrap_err();
+    assert_eq!(voided(), before + 2);
+    rig.families.fail(Fault::After("revoke"));
+    rig.service.revoke(&rig.ctx, &first.access_token).await.unwrap_err();
+    assert_eq!(voided(), before + 3);
 }
 
 #[tokio::test]

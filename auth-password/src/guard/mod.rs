@@ -284,8 +284,8 @@ impl Guard {
         }
     }
 
-    /// Counts a token that is no good against the network that it came from, with what is wrong there otherwise. The
-    /// same one again is free. A right one is never made to wait: do not ask about it.
+    /// Counts a token that is no good against the network that it came from, apart from passwords. The same one again is
+    /// free. A right one is never made to wait: do not ask about it.
     ///
     /// # Errors
     /// [`Throttled`](ErrorKind::Throttled), with the time to wait, if too much was wrong there.
@@ -295,7 +295,10 @@ impl Guard {
         let id = self.ids.hash_one(self.next.fetch_add(1, Ordering::Relaxed));
         let tag = *tag.as_bytes().first_chunk().unwrap_or(&[0; 8]);
         let attempt = Attempt { id: id.to_le_bytes(), tag };
-        let count = Count { key: self.network(&network), allowance: self.config.network };
+        // Apart from passwords: many who show old tokens make nobody wait who logs in.
+        let key =
+            blake3::Hasher::new_keyed(&self.key).update(b"tokens of a network").update(&network).finalize();
+        let count = Count { key: short(&key), allowance: self.config.network };
         match self.begin(&attempt, &[count]).await {
             Begun::Go => {
                 self.totals.wrong.fetch_add(1, Ordering::Relaxed);

@@ -10,7 +10,7 @@ use auth_core::{
 use aws_lc_rs::digest::{Context, SHA256};
 use serde_json::Value;
 
-use super::{Checked, Invalid, Standing, TokenService, millis, person};
+use super::{Checked, Invalid, Standing, TokenService, millis};
 use crate::{Ends, Refusal, Valid};
 
 /// The longest token that is looked at, in bytes.
@@ -44,7 +44,9 @@ impl TokenService {
             Err(refusal) => return invalid(Invalid::Refused(refusal)),
         };
         let ends = valid.expires_at + self.settings.leeway;
-        if valid.expires_at > wall + self.settings.longest + self.settings.leeway {
+        // From when it was issued, where that is known, else from now.
+        let from = valid.issued_ms.map_or(wall, |issued| wall.min(super::at(issued)));
+        if valid.expires_at > from + self.settings.longest + self.settings.leeway {
             return invalid(Invalid::TooLong);
         }
         // A cache that fails is a miss.
@@ -55,25 +57,26 @@ impl TokenService {
         let Ok(login) = Login::parse(self.parts.realm.id(), &valid.login) else {
             return invalid(Invalid::Account(Reject::UnknownUser));
         };
-        // Who has it where no source can tell: whoever it was issued to.
-        let somebody = Principal::found(
-            &SourceInfo::new("token", Fingerprint::default()),
-            &login,
-            login.as_str(),
-            Id::text(login.as_str()),
-        );
-        let account = match self.standing(ctx, &login, somebody.as_ref()).await? {
+        let family = valid.family.map(FamilyId::new);
+        let facts = match family {
+            Some(family) => self.facts(ctx, family).await?,
+            None => None,
+        };
+        let standing = match &facts {
+            // Whoever has the login by now may not be who the token was given to.
+            Some(facts) if facts.login == login => self.standing_of(ctx, facts).await?,
+            Some(_) => Standing::Bad(Reject::UnknownUser),
+            None => {
+                // Who has it where no source can tell: whoever it was issued to.
+                let source = SourceInfo::new("token", Fingerprint::default());
+                let somebody = Principal::found(&source, &login, login.as_str(), Id::text(login.as_str()));
+                self.standing(ctx, &login, somebody.as_ref()).await?
+            }
+        };
+        let account = match standing {
             Standing::Good(account) => account,
             Standing::Bad(reject) => return invalid(Invalid::Account(reject)),
         };
-        let family = valid.family.map(FamilyId::new);
-        // Whoever has the login by now is not who the token was given to.
-        if let Some(family) = family
-            && let Some(facts) = self.facts(ctx, family).await?
-            && facts.person != person::text(account.principal())
-        {
-            return invalid(Invalid::Account(Reject::UnknownUser));
-        }
         let now = millis_of(wall);
         // Where it does not say when it was issued: as early as it may have been.
         let issued = valid
