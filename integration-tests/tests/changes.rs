@@ -37,7 +37,8 @@ fn next(server: &Server, path: &str, password: &str, status: u16) {
 
 fn hits(gatepost: &Gatepost) -> u64 {
     let rows = gatepost.run(&["cache", "stats", "--json"]).expect(0).rows();
-    assert_eq!(rows.len(), 6, "accounts, groups, rights, remembered passwords, owners, and what voids them");
+    let all = "accounts, groups, rights, tokens, remembered passwords, owners, and what voids them";
+    assert_eq!(rows.len(), 7, "{all}");
     rows.iter().filter_map(|row| row["hits"].as_u64()).sum()
 }
 

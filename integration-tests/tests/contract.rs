@@ -171,7 +171,7 @@ fn caches_are_those_of_a_running_server() {
     check("cache stats --local", 2, json!({"error": "invalid"}));
     let rows = gatepost.run(&["cache", "stats", "--json"]).expect(0).rows();
     let kinds: Vec<_> = rows.iter().map(|row| row["cache"].as_str().unwrap()).collect();
-    assert_eq!(kinds, ["accounts", "groups", "access", "memo", "owners", "fence"]);
+    assert_eq!(kinds, ["accounts", "groups", "access", "tokens", "memo", "owners", "fence"]);
 }
 
 #[test]
