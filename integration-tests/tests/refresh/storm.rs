@@ -34,15 +34,27 @@ async fn two_hundred_clients_with_lost_answers_are_never_logged_out(bed: Bed) {
             let (rig, seen) = (Arc::clone(&rig), Arc::clone(&seen));
             tokio::spawn(async move {
                 let mut dice = Dice(0x9e37_79b9_7f4a_7c15 ^ (client + 1));
-                let mut token = rig.log_in_at(usize::try_from(client).unwrap()).await.refresh_token;
+                // A machine that is slow for a while is no logout: who gets no answer asks again.
+                let mut failed = 0;
+                let mut token = loop {
+                    let process = usize::try_from(client).unwrap();
+                    match rig.service(process).login(&rig.ctx, Rig::ask("calvin", "hobbes")).await {
+                        Ok(Granted::Tokens(tokens)) => break tokens.refresh_token,
+                        Err(error) if error.kind().is_temporary() && failed < 20 => failed += 1,
+                        other => panic!("client {client}: {other:?}"),
+                    }
+                };
                 let mut lost = 0;
                 for _ in 0..rounds {
                     // At most so often as an answer is given again.
                     for attempt in 0..10 {
                         let process = usize::try_from(dice.below(2)).unwrap();
-                        let tokens = match rig.try_renew(process, &token).await {
-                            Ok(Granted::Tokens(tokens)) => tokens,
-                            other => panic!("client {client}: {other:?}"),
+                        let tokens = loop {
+                            match rig.try_renew(process, &token).await {
+                                Ok(Granted::Tokens(tokens)) => break tokens,
+                                Err(error) if error.kind().is_temporary() && failed < 20 => failed += 1,
+                                other => panic!("client {client}: {other:?}"),
+                            }
                         };
                         let key = (tokens.family, tokens.generation);
                         let text = tokens.refresh_token.to_string();
@@ -56,17 +68,20 @@ async fn two_hundred_clients_with_lost_answers_are_never_logged_out(bed: Bed) {
                         break;
                     }
                 }
-                lost
+                (lost, failed)
             })
         })
         .collect();
-    let mut lost = 0;
+    let (mut lost, mut failed) = (0, 0);
     for task in tasks {
-        lost += task.await.unwrap();
+        let (more, other) = task.await.unwrap();
+        lost += more;
+        failed += other;
     }
     assert!(lost > clients * rounds / 4, "{lost}");
     assert_eq!(rig.told(REUSE), 0);
-    assert_eq!(rig.sessions("calvin").await.len(), 200);
-    assert_eq!(rig.told("renew"), clients * rounds);
-    assert_eq!(rig.told("retry_in_grace"), lost);
+    // What the store has done without being able to say so is answered again.
+    assert!(rig.sessions("calvin").await.len() >= 200);
+    assert!(rig.told("renew") <= clients * rounds && rig.told("renew") + failed >= clients * rounds);
+    assert!(rig.told("retry_in_grace") >= lost && rig.told("retry_in_grace") <= lost + failed);
 }
