@@ -42,6 +42,12 @@ fn installed() -> (Gatepost, Server) {
     gatepost.write("one.htpasswd", CALVIN);
     gatepost.write("two.htpasswd", SUSIE);
     let server = gatepost.serve();
+    // Who begins to hear of changes in a source forgets what was asked before.
+    let heard = || {
+        let rows = gatepost.run(&["sources", "--json"]).expect(0).rows();
+        rows.iter().all(|row| row["changes"]["state"] == "heard")
+    };
+    until(heard, "changes are heard");
     (gatepost, server)
 }
 
