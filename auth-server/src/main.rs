@@ -57,7 +57,9 @@ fn main() -> ExitCode {
             return ExitCode::from(reply.exit);
         }
     };
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
+    // A line that can't be written, as on a full disk, is lost: to tell that on standard error would be a panic.
+    log.log_internal_errors(false).init();
     let runtime = match &cli.command {
         // One question needs no pool of threads.
         Verb::Serve => tokio::runtime::Builder::new_multi_thread().enable_all().build(),

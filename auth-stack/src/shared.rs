@@ -431,14 +431,42 @@ pub(crate) fn kept_secret(folder: &Path, file: &Path, what: &'static str) -> Res
         return Err(Error::new(ErrorKind::Misconfigured, format!("{what} {message}")));
     }
     data::prepare(folder)?;
-    let random = || -> Result<String> {
-        let mut bytes = [0; SHORTEST];
-        getrandom::fill(&mut bytes).map_err(|error| {
-            Error::new(ErrorKind::Internal, "there is no randomness").with("cause", error)
-        })?;
-        Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    let unreadable = |error: std::io::Error| wrong("can't read", &error);
+    // What is there needs no room on the disk, nor the right to write.
+    let found = match std::fs::File::open(file) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let secret = fresh_secret()?;
+            if put_first(file, &secret).map_err(|error| wrong("can't make", &error))? == Put::Ours {
+                return Ok(secret);
+            }
+            std::fs::File::open(file).map_err(unreadable)?
+        }
+        found => found.map_err(unreadable)?,
     };
-    let secret = random()?;
+    if data::anybody_may_write(&found) {
+        return Err(wrong("can't trust", &data::ANYBODY));
+    }
+    let mut text = String::new();
+    found.take(4096).read_to_string(&mut text).map_err(unreadable)?;
+    Ok(text.trim_end().to_owned())
+}
+
+fn fresh_secret() -> Result<String> {
+    let mut bytes = [0; SHORTEST];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| Error::new(ErrorKind::Internal, "there is no randomness").with("cause", error))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Whose secret is in a file.
+#[derive(PartialEq, Eq)]
+enum Put {
+    Ours,
+    Others,
+}
+
+/// Puts a secret in a file, unless another process is first.
+fn put_first(file: &Path, secret: &str) -> std::io::Result<Put> {
     let mut options = std::fs::OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
@@ -447,26 +475,20 @@ pub(crate) fn kept_secret(folder: &Path, file: &Path, what: &'static str) -> Res
         options.mode(0o600);
     }
     // Under another name first: nobody finds half of one.
-    let fresh = file.with_extension(format!("{}.new", random()?.get(..16).unwrap_or_default()));
+    let name = fresh_secret().map_err(std::io::Error::other)?;
+    let fresh = file.with_extension(format!("{}.new", name.get(..16).unwrap_or_default()));
     let made = options.open(&fresh).and_then(|mut made| {
         made.write_all(secret.as_bytes())?;
         made.sync_all()?;
         // Fails where there is one, which is then the one to use.
         std::fs::hard_link(&fresh, file)
     });
-    let removed = std::fs::remove_file(&fresh);
+    let _ = std::fs::remove_file(&fresh);
     match made {
-        Ok(()) => return Ok(secret),
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists && file.exists() => drop(removed),
-        Err(error) => return Err(wrong("can't make", &error)),
+        Ok(()) => Ok(Put::Ours),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists && file.exists() => Ok(Put::Others),
+        Err(error) => Err(error),
     }
-    let found = std::fs::File::open(file).map_err(|error| wrong("can't read", &error))?;
-    if data::anybody_may_write(&found) {
-        return Err(wrong("can't trust", &data::ANYBODY));
-    }
-    let mut text = String::new();
-    found.take(4096).read_to_string(&mut text).map_err(|error| wrong("can't read", &error))?;
-    Ok(text.trim_end().to_owned())
 }
 
 /// Hears, and tells the log when it can and can't.

@@ -98,7 +98,11 @@ impl Gatepost {
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = process::bound(process::gatepost(), false);
+        self.at_home(process::bound(process::gatepost(), false), args)
+    }
+
+    /// Gives a command the folder, the configuration and the environment.
+    fn at_home(&self, mut command: Command, args: &[&str]) -> Command {
         command.env("GATEPOST_DATA", self.data()).env("GATEPOST__SERVER__LISTEN", "127.0.0.1:0");
         if let Some(config) = &self.config {
             command.env("GATEPOST_CONFIG", config);
@@ -173,10 +177,27 @@ impl Gatepost {
     #[track_caller]
     #[must_use]
     pub fn serve(&self) -> Server {
+        self.started(self.command(&["serve"]))
+    }
+
+    /// The same, of a server whose disk can be [full](Server::disk_is_full_at).
+    ///
+    /// # Panics
+    /// If it does not start.
+    #[track_caller]
+    #[must_use]
+    pub fn serve_on_a_small_disk(&self) -> Server {
+        // A signal that is ignored stays so: a write beyond the limit fails then, and kills nobody.
+        let mut shell = process::bound("sh", false);
+        shell.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]).arg(process::gatepost());
+        self.started(self.at_home(shell, &["serve"]))
+    }
+
+    #[track_caller]
+    fn started(&self, mut command: Command) -> Server {
         let began = stopwatch();
         let log = self.path("server.log");
         let stderr = File::options().create(true).append(true).open(&log).expect("a log file");
-        let mut command = self.command(&["serve"]);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
         let mut child = command.spawn().expect("setpriv starts");
         let stdout = child.stdout.take().expect("standard output is a pipe");
@@ -360,6 +381,15 @@ impl Server {
         if let Some(child) = &self.child {
             process::hang_up(child);
         }
+    }
+
+    /// From now on none of its files takes a byte beyond this place, as on a full disk; `None` makes room again.
+    ///
+    /// # Panics
+    /// If it was not started [on such a disk](Gatepost::serve_on_a_small_disk), or has ended.
+    pub fn disk_is_full_at(&self, place: Option<u64>) {
+        let child = self.child.as_ref().expect("a running server");
+        process::limit_files(child, place);
     }
 
     /// Stops it, and returns how long that took.

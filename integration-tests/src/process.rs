@@ -6,7 +6,7 @@ use std::process::{Child, Command, ExitStatus};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 
 /// Longer than anything here takes on a busy machine, and short enough to notice what hangs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -68,14 +68,28 @@ pub(crate) fn hang_up(child: &Child) {
 }
 
 fn send(child: &Child, signal: Signal) {
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a process has an id");
     // A process that has ended can't be told to.
-    let _ = kill_process(pid, signal);
+    let _ = kill_process(id(child), signal);
+}
+
+fn id(child: &Child) -> Pid {
+    i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a process has an id")
+}
+
+/// Limits how long the files of a process may be, which must ignore SIGXFSZ; `None` takes the limit away.
+pub(crate) fn limit_files(child: &Child, bytes: Option<u64>) {
+    let status =
+        std::fs::read_to_string(format!("/proc/{}/status", child.id())).expect("a process that runs");
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).expect("a mask of signals");
+    let ignored = u64::from_str_radix(ignored.trim(), 16).expect("a mask is hexadecimal");
+    assert_ne!(ignored & 1 << (Signal::XFSZ.as_raw() - 1), 0, "the process would be killed");
+    let limit = Rlimit { current: bytes, maximum: None };
+    let _ = prlimit(Some(id(child)), Resource::Fsize, limit).expect("a limit that may be set");
 }
 
 /// Waits for a process to end, and kills it if it does not.
 pub(crate) fn wait(mut child: Child, patience: Duration) -> Option<ExitStatus> {
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a process has an id");
+    let pid = id(&child);
     let (tell, told) = mpsc::channel();
     let waiter = std::thread::spawn(move || {
         let _ = tell.send(child.wait());

@@ -9,14 +9,15 @@ use std::time::{Duration, SystemTime};
 
 use auth_core::{Error, ErrorKind, Id, Result};
 use futures_util::StreamExt;
-use sqlx::pool::PoolConnection;
+use futures_util::future::BoxFuture;
+use sqlx::pool::{PoolConnection, PoolConnectionMetadata};
 use sqlx::sqlite::{
     SqliteArguments, SqliteColumn, SqliteConnectOptions, SqliteConnection, SqlitePool, SqlitePoolOptions,
     SqliteRow, SqliteSynchronous,
 };
 use sqlx::{
-    Arguments, Column, ConnectOptions, Decode, Executor, Row as _, SqlSafeStr, Sqlite, Statement as _,
-    Transaction, TypeInfo, ValueRef,
+    Arguments, Column, ConnectOptions, Connection as _, Decode, Executor, Row as _, SqlSafeStr, Sqlite,
+    Statement as _, Transaction, TypeInfo, ValueRef,
 };
 
 use super::{Place, Tables, assured, count_row};
@@ -131,7 +132,7 @@ impl Lite {
             // Not `read_only`, unless the url says so: a reader of a write-ahead log must be able to make its index.
             readers: watched(pool(&config.pool, config.pool.max_connections))
                 .connect_lazy_with(options.clone().pragma("query_only", "ON")),
-            writer: watched(pool(&config.pool, 1)).connect_lazy_with(options),
+            writer: watched(pool(&config.pool, 1)).before_acquire(is_in_step).connect_lazy_with(options),
             tables,
             file: Some(file),
         })
@@ -265,6 +266,18 @@ fn pool(config: &PoolConfig, connections: u32) -> SqlitePoolOptions {
         .test_before_acquire(false)
         .idle_timeout(None)
         .max_lifetime(None)
+}
+
+/// Reports whether a connection that nobody has is in no transaction, and so can begin one.
+///
+/// Where a disk is full, SQLite undoes the transaction by itself, and the driver waits for ever for an end of it: such a
+/// connection is closed, and another takes its place.
+fn is_in_step(
+    connection: &mut SqliteConnection,
+    _: PoolConnectionMetadata,
+) -> BoxFuture<'_, std::result::Result<bool, sqlx::Error>> {
+    let free = !connection.is_in_transaction();
+    Box::pin(async move { Ok(free) })
 }
 
 fn misconfigured(message: &'static str) -> Error {
@@ -504,6 +517,16 @@ mod tests {
             }
             assert_eq!(tx.commit().await.unwrap_err().kind(), ErrorKind::Unavailable, "{put_another}");
         }
+    }
+
+    #[tokio::test]
+    async fn after_a_transaction_that_sqlite_has_undone_by_itself_another_can_begin() {
+        let Opened { lite, folder: _folder, .. } = opened().await;
+        let mut tx = lite.write().await.unwrap();
+        // As SQLite does where the disk is full.
+        sqlx::query("ROLLBACK").execute(tx.connection()).await.unwrap();
+        assert!(tx.commit().await.is_err());
+        lite.write().await.unwrap().commit().await.unwrap();
     }
 
     #[tokio::test]
