@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime};
 use auth_core::ErrorKind;
 use auth_token::{
     AccessFormat, Algorithm, Ends, Grant, Jwk, JwkSet, JwtConfig, JwtFormat, KeyRing, KeyState, KeyType,
-    Profile, Refusal, RingConfig, Rotation,
+    Profile, Refusal, RingConfig, Rotation, Short,
 };
 use serde_json::{Map, Value};
 
@@ -140,6 +140,7 @@ fn another_process_sees_a_rotation_without_a_restart() {
     here.rotate(at(NOW), Rotation::Planned).unwrap();
     assert_eq!(published(&there, NOW + 1).len(), 1, "not looked yet");
     assert_eq!(published(&there, NOW + 2).len(), 2, "within two seconds");
+    assert_eq!(states(&open(folder.path(), NOW), NOW + 3), [KeyState::Next, KeyState::Current]);
     let of_next = token(&ours, NOW + DAY);
     assert!(theirs.verify(&of_next, at(NOW + DAY), Ends::Checked).is_ok());
 
@@ -150,6 +151,64 @@ fn another_process_sees_a_rotation_without_a_restart() {
     let newest = token(&ours, now);
     assert!(theirs.verify(&newest, at(now + 1), Ends::Checked).is_ok());
     assert!(theirs.verify(&of_next, at(now + 1), Ends::Checked).is_ok(), "the one before still verifies");
+
+    // But not more often than four times a second, whatever keys are named.
+    here.rotate(at(now + 1), Rotation::AtOnce).unwrap();
+    let newest = token(&ours, now + 1);
+    let soon = at(now + 1) + Duration::from_millis(249);
+    assert_eq!(theirs.verify(&newest, soon, Ends::Checked), Err(Refusal::UnknownKey));
+    assert!(theirs.verify(&newest, soon + Duration::from_millis(1), Ends::Checked).is_ok());
+}
+
+#[test]
+fn whatever_a_ring_is_asked_it_looks_every_two_seconds_also_after_its_clock_was_put_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = open(folder.path(), NOW);
+    let there: Vec<_> = (0..3).map(|_| open(folder.path(), NOW)).collect();
+    let due = NOW + 89 * DAY;
+    here.rotate(at(due), Rotation::Planned).unwrap();
+    assert!(!there[0].due(at(due + 2)), "somebody else has made it");
+    assert_eq!(states(&there[1], due + 2), [KeyState::Next, KeyState::Current]);
+    assert_eq!(published(&there[2], due + 2).len(), 2);
+    here.rotate(at(due + 2), Rotation::AtOnce).unwrap();
+    assert_eq!(states(&there[1], due + 3), [KeyState::Next, KeyState::Current], "not looked yet");
+    assert_eq!(states(&there[1], due + 4), [KeyState::Current, KeyState::Previous]);
+    let back = due - DAY;
+    here.rotate(at(back), Rotation::AtOnce).unwrap();
+    assert_eq!(published(&there[1], back), published(&here, back), "the time to look was a day away");
+}
+
+#[test]
+fn a_clock_that_was_put_back_leaves_a_key_that_signs() {
+    let folder = tempfile::tempdir().unwrap();
+    let ring = open(folder.path(), NOW);
+    let before = NOW - DAY;
+    assert_eq!(states(&ring, before), [KeyState::Current]);
+    let format = format(&ring, before);
+    assert!(format.verify(&token(&format, before), at(before), Ends::Checked).is_ok());
+}
+
+#[test]
+fn a_key_that_signs_at_once_takes_the_place_of_one_that_waits_and_moves_no_other_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let ring = open(folder.path(), NOW);
+    let first = ring.entries(at(NOW))[0].kid.clone();
+    let waiting = ring.rotate(at(NOW), Rotation::Planned).unwrap();
+    let end = |now: u64| {
+        let entry = ring.entries(at(now)).into_iter().find(|entry| entry.kid == first);
+        entry.and_then(|entry| entry.retires)
+    };
+    let planned = NOW + DAY + 90 * 60;
+    assert_eq!(end(NOW), Some(at(planned)));
+    let second = ring.rotate(at(NOW + 60), Rotation::AtOnce).unwrap();
+    assert_eq!((second.state, second.activates), (KeyState::Current, at(NOW + 60)));
+    assert_eq!(states(&ring, NOW + 60), [KeyState::Current, KeyState::Previous]);
+    assert!(ring.entries(at(NOW + DAY)).iter().all(|entry| entry.kid != waiting.kid), "it never will sign");
+    assert_eq!(ring.entries(at(NOW + DAY))[0].kid, second.kid);
+    assert_eq!(end(NOW + 60), Some(at(planned)), "as it was");
+    let third = ring.rotate(at(NOW + 60), Rotation::AtOnce).unwrap();
+    assert_eq!(ring.entries(at(NOW + 60))[0].kid, third.kid, "the newer one of two of the same second");
+    assert_eq!(states(&ring, NOW + 60), [KeyState::Current, KeyState::Previous, KeyState::Previous]);
 }
 
 #[test]
@@ -185,34 +244,97 @@ fn rotations_at_the_same_time_leave_one_next_key() {
 }
 
 #[test]
+fn who_starts_first_at_the_same_time_makes_the_key_of_all() {
+    for _ in 0..5 {
+        let folder = tempfile::tempdir().unwrap();
+        let together = std::sync::Barrier::new(4);
+        let rings: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4)
+                .map(|_| {
+                    scope.spawn(|| {
+                        together.wait();
+                        open(folder.path(), NOW)
+                    })
+                })
+                .collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        let there = open(folder.path(), NOW).entries(at(NOW));
+        assert!(rings.iter().all(|ring| ring.entries(at(NOW)) == there));
+    }
+}
+
+#[test]
+fn who_changes_keys_takes_no_key_of_another_who_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let ring = open(folder.path(), NOW);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let ring = open(folder.path(), NOW);
+                for _ in 0..25 {
+                    ring.rotate(at(NOW), Rotation::AtOnce).unwrap();
+                }
+            });
+        }
+    });
+    ring.refresh(at(NOW)).unwrap();
+    assert_eq!(states(&ring, NOW).len(), 101);
+}
+
+#[test]
 fn a_ring_that_others_may_read_or_that_is_broken_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let kid = open(folder.path(), NOW).entries(at(NOW))[0].kid.clone().unwrap();
     let keys = folder.path().join("keys");
     let kind = || KeyRing::open(RingConfig::new(&keys), at(NOW)).map(drop).map_err(|error| error.kind());
     let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-    mode(&keys, 0o750);
-    assert_eq!(kind(), Err(ErrorKind::Misconfigured));
-    mode(&keys, 0o700);
     let key = keys.join(format!("{kid}.jwk"));
-    mode(&key, 0o640);
-    assert!(kind().is_err());
-    mode(&key, 0o600);
-    assert_eq!(kind(), Ok(()));
+    for (path, right, wrong) in [(&keys, 0o700, [0o750, 0o701]), (&key, 0o600, [0o640, 0o604])] {
+        for wrong in wrong {
+            mode(path, wrong);
+            assert_eq!(kind(), Err(ErrorKind::Misconfigured), "{wrong:o}");
+        }
+        mode(path, right);
+        assert_eq!(kind(), Ok(()));
+    }
     let text = fs::read_to_string(&key).unwrap();
-    fs::write(&key, text.replace("EdDSA", "HS256")).unwrap();
-    assert_eq!(kind(), Err(ErrorKind::Corrupt));
+    let public = Jwk::parse(&text, Short::Refused).unwrap().public().unwrap();
+    for wrong in [
+        text.replace("EdDSA", "HS256"),
+        text.replace(&kid, "another"),
+        public.to_json().to_string(),
+        format!("{text}{}", " ".repeat(64 * 1024)),
+    ] {
+        assert_ne!(wrong, text);
+        fs::write(&key, wrong).unwrap();
+        assert_eq!(kind(), Err(ErrorKind::Corrupt));
+    }
     fs::remove_file(&key).unwrap();
     assert_eq!(kind(), Err(ErrorKind::Corrupt));
     fs::write(&key, text).unwrap();
     mode(&key, 0o600);
     let index = keys.join("ring.json");
     let right = fs::read_to_string(&index).unwrap();
-    for wrong in
-        [right.replace(&kid, "../../etc/x"), right.replace("\"format\": 1", "\"format\": 2"), String::new()]
-    {
-        fs::write(&index, wrong).unwrap();
-        assert_eq!(kind(), Err(ErrorKind::Corrupt));
+    // Where these names lead there is a good key.
+    let long = "k".repeat(129);
+    for name in ["../outside", &long] {
+        let there = keys.join(format!("{name}.jwk"));
+        fs::write(&there, fs::read_to_string(&key).unwrap().replace(&kid, name)).unwrap();
+        mode(&there, 0o600);
+    }
+    for wrong in [
+        right.replace(&kid, "../outside"),
+        right.replace(&kid, &long),
+        right.replace("\"format\": 1", "\"format\": 2"),
+        right.replace("EdDSA", "ES256"),
+        right.replace("\"format\"", "\"more\": 1, \"format\""),
+        format!("{right}{}", " ".repeat(64 * 1024)),
+        r#"{"format":1,"keys":[]}"#.to_owned(),
+        String::new(),
+    ] {
+        fs::write(&index, &wrong).unwrap();
+        assert_eq!(kind(), Err(ErrorKind::Corrupt), "{wrong}");
     }
     // Who has read it before goes on with what they have.
     fs::write(&index, &right).unwrap();
@@ -234,10 +356,14 @@ fn a_half_written_change_is_no_change() {
     // What a process that was killed leaves behind: a new key that no index names, and files beside.
     let orphan = Jwk::generate(KeyType::Ed25519, Some(Algorithm::EdDsa)).unwrap();
     fs::write(keys.join(format!("{}.jwk", orphan.kid().unwrap())), orphan.to_json().as_bytes()).unwrap();
-    fs::write(keys.join("ring.new"), "{\"format\":1,\"ke").unwrap();
+    for name in ["ring.new", "key.new"] {
+        fs::write(keys.join(name), "{\"format\":1,\"ke").unwrap();
+    }
     assert_eq!(open(folder.path(), NOW).entries(at(NOW)), before);
     ring.rotate(at(NOW), Rotation::Planned).unwrap();
-    assert!(!keys.join("ring.new").exists() && !keys.join(format!("{}.jwk", orphan.kid().unwrap())).exists());
+    for name in ["ring.new", "key.new", &format!("{}.jwk", orphan.kid().unwrap())] {
+        assert!(!keys.join(name).exists(), "{name}");
+    }
 }
 
 #[test]
@@ -272,6 +398,7 @@ fn a_key_from_configuration_never_changes() {
     assert!(!ring.due(at(NOW + 1000 * DAY)));
     assert_eq!(ring.rotate(at(NOW), Rotation::Planned).unwrap_err().kind(), ErrorKind::Unsupported);
     assert_eq!(ring.jwks(at(NOW)), "{\"keys\":[]}");
-    let public = Jwk::generate(KeyType::Ed25519, None).unwrap().public().unwrap();
-    assert_eq!(KeyRing::fixed(public, None).unwrap_err().kind(), ErrorKind::Invalid);
+    let key = Jwk::generate(KeyType::Ed25519, None).unwrap();
+    assert_eq!(KeyRing::fixed(key.public().unwrap(), None).unwrap_err().kind(), ErrorKind::Invalid);
+    assert_eq!(KeyRing::fixed(key, Some(Algorithm::Hs256)).unwrap_err().kind(), ErrorKind::Invalid);
 }
