@@ -11,6 +11,7 @@ mod by_table;
 mod clock;
 mod counting;
 mod helpers;
+mod log;
 mod memory;
 mod memory_tier;
 mod miscounting;
@@ -29,6 +30,7 @@ pub use counting::{CountingSource, Counts};
 pub use helpers::{
     hash, info, login, object, password, principal, principal_at, realm, realm_with, require_all,
 };
+pub use log::Log;
 pub use memory::MemoryStore;
 pub use memory_tier::{MemoryBus, MemoryTier};
 pub use miscounting::MiscountingStore;

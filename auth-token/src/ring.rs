@@ -125,7 +125,15 @@ pub struct KeyRing {
     /// When the folder is looked at next, in milliseconds since 1970.
     look_at: AtomicU64,
     /// Held by who looks.
-    looking: Mutex<Seen>,
+    looking: Mutex<Looked>,
+}
+
+/// What came of the last look.
+#[derive(Debug, Default)]
+struct Looked {
+    seen: Seen,
+    /// Why the keys could not be read anew.
+    trouble: Option<String>,
 }
 
 /// What the index was when it was read.
@@ -223,7 +231,7 @@ impl KeyRing {
             keys: RwLock::new(Arc::new(keys)),
             version: AtomicU64::new(1),
             look_at,
-            looking: Mutex::new(seen),
+            looking: Mutex::new(Looked { seen, trouble: None }),
         })
     }
 
@@ -245,7 +253,7 @@ impl KeyRing {
             keys: RwLock::new(Arc::new(keys)),
             version: AtomicU64::new(1),
             look_at: AtomicU64::new(u64::MAX),
-            looking: Mutex::new(Seen::default()),
+            looking: Mutex::new(Looked::default()),
         })
     }
 
@@ -352,8 +360,8 @@ impl KeyRing {
     /// # Errors
     /// As [`open`](Self::open). The keys stay as they were then.
     pub fn refresh(&self, now: SystemTime) -> Result<()> {
-        let mut seen = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
-        self.look(now, &mut seen)
+        let mut looked = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
+        self.look(now, &mut looked)
     }
 
     /// Which keys these are: another number after each change. One atomic load, unless it is time to look.
@@ -391,18 +399,39 @@ impl KeyRing {
 
     /// Looks, unless somebody else does. A failure leaves the keys as they are, until the next look.
     fn look_by_the_way(&self, now: SystemTime) {
-        if let Ok(mut seen) = self.looking.try_lock() {
-            let _ = self.look(now, &mut seen);
+        if let Ok(mut looked) = self.looking.try_lock() {
+            let _ = self.look(now, &mut looked);
         }
     }
 
-    fn look(&self, now: SystemTime, seen: &mut Seen) -> Result<()> {
+    /// Looks, and logs when what comes of it is not what came of it before.
+    fn look(&self, now: SystemTime, looked: &mut Looked) -> Result<()> {
         let Some(config) = &self.config else { return Ok(()) };
         self.look_at.store(millis(now + config.look), Ordering::Relaxed);
-        if seen_now(&config.folder)? == *seen {
+        let done = self.read_anew(&config.folder, &mut looked.seen);
+        let trouble = done.as_ref().err().map(ToString::to_string);
+        if trouble != looked.trouble {
+            match &trouble {
+                Some(trouble) => {
+                    tracing::warn!(
+                        trouble,
+                        "the keys of tokens can't be read: those known before are used on"
+                    );
+                }
+                None => {
+                    tracing::info!(folder = %config.folder.display(), "the keys of tokens can be read again")
+                }
+            }
+            looked.trouble = trouble;
+        }
+        done
+    }
+
+    fn read_anew(&self, folder: &Path, seen: &mut Seen) -> Result<()> {
+        if seen_now(folder)? == *seen {
             return Ok(());
         }
-        let (keys, now_seen) = load(&config.folder)?;
+        let (keys, now_seen) = load(folder)?;
         *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
         *seen = now_seen;
         self.version.fetch_add(1, Ordering::Release);
@@ -418,7 +447,7 @@ fn make(config: &RingConfig) -> Result<Jwk> {
 }
 
 fn unavailable(message: &'static str, path: &Path, error: std::io::Error) -> Error {
-    Error::new(ErrorKind::Unavailable, message).with("file", path.display()).because(error)
+    Error::new(ErrorKind::Unavailable, message).with("file", path.display()).with("cause", error)
 }
 
 fn corrupt(message: &'static str, path: &Path) -> Error {
@@ -529,6 +558,7 @@ fn read(path: &Path) -> Result<Option<Zeroizing<String>>> {
 fn read_index(folder: &Path) -> Result<Index> {
     let path = folder.join(INDEX);
     let text = read(&path)?.ok_or_else(|| corrupt("the index of keys is gone", &path))?;
+    // What serde says may hold what stands in the file: it is no part of what is shown.
     let index: Index = serde_json::from_str(&text)
         .map_err(|error| corrupt("the index of keys can't be read", &path).because(error))?;
     if index.format != 1 || !index.keys.iter().all(|row| is_plain(&row.kid)) {
@@ -562,7 +592,7 @@ fn load(folder: &Path) -> Result<(RingKeys, Seen)> {
             private(&path, "others may read a key: its mode must be 0600")?;
             keys.push(
                 ring_key(&row, &text)
-                    .map_err(|error| corrupt("a key can't be used", &path).because(error))?,
+                    .map_err(|error| corrupt("a key can't be used", &path).with("cause", error.message()))?,
             );
         }
         match gone {
