@@ -62,6 +62,24 @@ pub struct RedisFamilies {
     replaced: bool,
     /// The life of each lane's server as it was last noted.
     lives: Vec<AtomicU64>,
+    changes: Changes,
+}
+
+/// Names each change, so that one that is sent again is known. Nobody else makes the same names: they begin with 128
+/// random bits.
+struct Changes {
+    front: String,
+    count: AtomicU64,
+}
+
+impl Changes {
+    fn new() -> Result<Self> {
+        Ok(Self { front: URL_SAFE_NO_PAD.encode(random::<16>()?), count: AtomicU64::new(0) })
+    }
+
+    fn next(&self) -> String {
+        format!("{}{:x}", self.front, self.count.fetch_add(1, Ordering::Relaxed))
+    }
 }
 
 impl fmt::Debug for RedisFamilies {
@@ -99,7 +117,8 @@ impl RedisFamilies {
         let keys = FamilyKeys::new(&config.prefix, servers.is_cluster());
         let lives = (0..keys.lanes()).map(|_| AtomicU64::new(0)).collect();
         let replaced = !matches!(config.parse()?.shape, Shape::One(_));
-        Ok(Self { servers, keys, scripts: Scripts::new(), timeout: config.timeout, replaced, lives })
+        let (scripts, timeout, changes) = (Scripts::new(), config.timeout, Changes::new()?);
+        Ok(Self { servers, keys, scripts, timeout, replaced, lives, changes })
     }
 
     fn life(&self, lane: usize) -> u64 {
@@ -119,7 +138,10 @@ impl RedisFamilies {
         let command = |by: &str, script: &str| {
             let mut run = redis::cmd(by);
             run.arg(script).arg(call.keys.len() + 1).arg(&store).arg(call.keys);
-            run.arg(life).arg(call.realm).arg(call.values).arg(u8::from(sending == Sending::Again));
+            run.arg(life).arg(call.realm).arg(call.values);
+            if sending == Sending::Again {
+                run.arg(1);
+            }
             let mut request = Pipeline::with_capacity(1);
             request.add_command(run);
             request
@@ -257,11 +279,6 @@ fn time(at: Millis) -> String {
     at.min(Family::MAX_TIME).to_string()
 }
 
-/// Makes a name that nobody has: 128 random bits.
-fn fresh() -> Result<String> {
-    Ok(URL_SAFE_NO_PAD.encode(random::<16>()?))
-}
-
 fn code(reply: &Value) -> Result<i64> {
     match reply {
         Value::Int(code) => Ok(*code),
@@ -326,7 +343,7 @@ impl Families for RedisFamilies {
     async fn begin(&self, _ctx: &Ctx, family: &Family) -> Result<()> {
         family.check()?;
         let of = self.must(&family.realm)?;
-        let (id, operation) = (family.id.to_string(), fresh()?);
+        let (id, operation) = (family.id.to_string(), self.changes.next());
         let keys = [of.family(family.id), self.keys.due(of.lane)];
         let (created, end) = (time(family.created_at), time(family.absolute_end));
         let live = if family.ended.is_none() { "1" } else { "0" };
@@ -374,7 +391,7 @@ impl Families for RedisFamilies {
         let (Some(of), Some(next)) = (self.realm(realm), renewal.from.checked_add(1)) else {
             return Ok(false);
         };
-        let (keys, operation) = ([of.family(id)], fresh()?);
+        let (keys, operation) = ([of.family(id)], self.changes.next());
         let (from, next) = (renewal.from.to_string(), next.to_string());
         let (at, idle_end) = (time(renewal.at), time(renewal.idle_end));
         let values = [operation.as_str(), &from, &next, &at, &idle_end];
@@ -423,7 +440,7 @@ impl Families for RedisFamilies {
             _ => return Err(unknown()),
         };
         check_login(&revoked)?;
-        let mut keys = vec![self.keys.done(of.lane, &fresh()?), of.revoked(&revoked)];
+        let mut keys = vec![self.keys.done(of.lane, &self.changes.next()), of.revoked(&revoked)];
         let (at, until) = (time(end.at), time(end.until));
         let mut values = vec![at.as_str(), end.reason.as_str(), &until, &of.front];
         let id;

@@ -404,11 +404,23 @@ async fn what_can_not_be_read_is_an_error_and_changes_nothing() {
     let key = format!("{PREFIX}s:main:f:{}", family.id);
     let corrupt = |answer: ErrorKind| assert_eq!(answer, ErrorKind::Corrupt);
     // A field is gone, or is no number.
-    redis.command(&["HDEL", &key, "rot"]);
-    corrupt(renew(&store, family.id, 1).await.unwrap_err().kind());
-    corrupt(generation(&store, family.id).await.unwrap_err().kind());
-    redis.command(&["HSET", &key, "rot", "soon"]);
-    corrupt(generation(&store, family.id).await.unwrap_err().kind());
+    for field in ["idle_end", "last"] {
+        let kept = redis.command(&["HGET", &key, field]);
+        redis.command(&["HDEL", &key, field]);
+        for text in [None, Some("soon")] {
+            if let Some(text) = text {
+                redis.command(&["HSET", &key, field, text]);
+            }
+            if field == "idle_end" {
+                corrupt(renew(&store, family.id, 1).await.unwrap_err().kind());
+            }
+            let retry = Retry { from: 0, at: START, grace: 1_000, most: 3 };
+            let retried = store.retry(&ctx(), "main", family.id, &retry).await;
+            corrupt(retried.unwrap_err().kind());
+            corrupt(generation(&store, family.id).await.unwrap_err().kind());
+        }
+        redis.command(&["HSET", &key, field, std::str::from_utf8(kept.bytes().unwrap()).unwrap()]);
+    }
     // A key is of another kind.
     let hers = format!("{PREFIX}s:main:p:0:calvin");
     for key in [&key, &hers, &format!("{PREFIX}s:main:l:0"), &format!("{PREFIX}s:main:r:person:calvin")] {
@@ -421,7 +433,6 @@ async fn what_can_not_be_read_is_an_error_and_changes_nothing() {
         redis.command(&["DEL", key]);
         redis.command(&["RENAME", "elsewhere", key]);
     }
-    redis.command(&["HSET", &key, "rot", &START.to_string()]);
     assert_eq!(store.family(&ctx(), "main", family.id).await.unwrap(), Lookup::Found(family));
 }
 

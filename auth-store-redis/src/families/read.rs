@@ -11,22 +11,25 @@ use crate::fault;
 
 /// Lists the fields of a family with their values. What is not there says nothing.
 pub(super) fn fields(family: &Family) -> Vec<(&'static str, String)> {
+    let last = [
+        family.rotated_at.to_string(),
+        family.last_used_at.to_string(),
+        family.retries.to_string(),
+        u8::from(family.confirmed).to_string(),
+    ];
     let mut all = vec![
+        ("gen", family.generation.to_string()),
+        ("idle_end", family.idle_end.to_string()),
+        ("end", family.absolute_end.to_string()),
+        ("last", last.join(" ")),
         ("realm", family.realm.to_string()),
         ("id", family.id.to_string()),
         ("login", family.login.clone()),
         ("person", family.person.clone()),
         ("scope", family.scope.clone()),
         ("secret", family.secret.clone()),
-        ("gen", family.generation.to_string()),
-        ("rot", family.rotated_at.to_string()),
-        ("ret", family.retries.to_string()),
-        ("conf", u8::from(family.confirmed).to_string()),
         ("created", family.created_at.to_string()),
-        ("used", family.last_used_at.to_string()),
         ("idle", family.idle.to_string()),
-        ("idle_end", family.idle_end.to_string()),
-        ("end", family.absolute_end.to_string()),
     ];
     all.extend(family.client.clone().map(|client| ("client", client)));
     all.extend(family.device.name.clone().map(|name| ("device", name)));
@@ -53,6 +56,7 @@ pub(super) fn family(fields: Value, ended: Option<&str>) -> Result<Family> {
         Some(Some((at, why))) => Some(end(at, why)?),
         Some(None) => return Err(corrupt("ended")),
     };
+    let last = Last::read(&fields.must("last")?).ok_or_else(|| corrupt("last"))?;
     Ok(Family {
         realm,
         id,
@@ -70,21 +74,46 @@ pub(super) fn family(fields: Value, ended: Option<&str>) -> Result<Family> {
         },
         secret: fields.must("secret")?,
         generation: fields.parsed("gen")?,
-        rotated_at: fields.parsed("rot")?,
-        retries: fields.parsed("ret")?,
-        confirmed: match fields.must("conf")?.as_str() {
-            "0" => false,
-            "1" => true,
-            _ => return Err(corrupt("conf")),
-        },
+        rotated_at: last.rotated_at,
+        retries: last.retries,
+        confirmed: last.confirmed,
         created_at: fields.parsed("created")?,
-        last_used_at: fields.parsed("used")?,
+        last_used_at: last.used_at,
         idle: fields.parsed("idle")?,
         idle_end: fields.parsed("idle_end")?,
         absolute_end: fields.parsed("end")?,
         // What came first counts.
         ended: own.or(with_realm),
     })
+}
+
+/// What the last renewal was.
+struct Last {
+    rotated_at: Millis,
+    used_at: Millis,
+    retries: u32,
+    confirmed: bool,
+}
+
+impl Last {
+    fn read(text: &str) -> Option<Self> {
+        let parts: Vec<&str> = text.split(' ').collect();
+        let (rotated_at, used_at, retries, confirmed) = match *parts {
+            [at] => (at, at, "0", "0"),
+            [rotated_at, used_at, retries, confirmed] => (rotated_at, used_at, retries, confirmed),
+            _ => return None,
+        };
+        Some(Self {
+            rotated_at: rotated_at.parse().ok()?,
+            used_at: used_at.parse().ok()?,
+            retries: retries.parse().ok()?,
+            confirmed: match confirmed {
+                "0" => false,
+                "1" => true,
+                _ => return None,
+            },
+        })
+    }
 }
 
 fn end(at: &str, why: &str) -> Result<(Millis, EndReason)> {

@@ -1,14 +1,20 @@
 //! What happens to sessions, each one script: the server runs it as a whole, and nothing else meanwhile.
 //!
-//! A server does not undo a script that fails half-way. So each looks at everything first, the kinds of the keys
-//! included, and then writes; its first write is one that a server without memory refuses.
+//! A server does not undo a script that fails half-way. So each looks at everything first, and then writes; its first
+//! write is one that a server without memory refuses. To look at a key of another kind is an error; what is only written
+//! is asked for its kind.
 //!
 //! The first key is the lane's: of which life of the server it is (`life`), since when it can be believed (`since`), and
 //! of each realm how often it has ended as a whole (`n:REALM`), when and why (`e:REALM:N`). A family has in `epoch` how
-//! often that had been when it began: an end of a realm is one write, however many families it has.
+//! often that had been when it began: an end of a realm is one write, however many families it has. One that has ended by
+//! itself has `-` there.
 //!
-//! The first values: the life of the server as whoever asks knows it, and the realm's name in fields. The last one: 1 if it
-//! was sent before.
+//! A family has in `last` what its last renewal was: when, and after a blank each when it was last used, how often that
+//! was retried, and 1 if it is confirmed. A renewal writes the first alone: used then, and neither of the others. What a
+//! renewal looks at comes first, since a server looks through the fields of a small hash in turn.
+//!
+//! The first values: the life of the server as whoever asks knows it, and the realm's name in fields. If it was sent
+//! before, there is one more at the end: 1.
 //!
 //! Numbers of Lua are doubles: no time is later than what they hold exactly, and times are stored as the texts that they
 //! came as.
@@ -29,8 +35,7 @@ pub(super) const UNCLEAR: i64 = -6;
 macro_rules! script {
     ($($line:expr),+ $(,)?) => {
         concat!(
-            "local s=redis.call('HMGET',KEYS[1],'life','n:'..ARGV[2],'since') ",
-            "local n=s[2] or '0' ",
+            "local s=redis.call('HMGET',KEYS[1],'life','n:'..ARGV[2],'since') local n=s[2] or '0' ",
             "local function is(key,kind) local t=redis.call('TYPE',key)['ok'] return t==kind or t=='none' end ",
             "local function whole(x) return string.format('%.0f',x) end ",
             $($line, "\n"),+
@@ -74,14 +79,14 @@ macro_rules! revoke {
 const BEGIN: &str = script!(
     known!(),
     keep!(),
-    "if not(is(KEYS[2],'hash') and is(KEYS[3],'zset')) then return -1 end",
-    "if redis.call('EXISTS',KEYS[2])==1 then",
-    "if redis.call('HGET',KEYS[2],'op')==ARGV[3] then return 1 end return 0 end",
+    "if not is(KEYS[3],'zset') then return -1 end",
+    "local op=redis.call('HGET',KEYS[2],'op')",
+    "if op==ARGV[3] then return 1 end if op or redis.call('EXISTS',KEYS[2])==1 then return 0 end",
     "local hers,live=ARGV[7]..':p:'..n..':'..ARGV[4],ARGV[7]..':l:'..n",
     "if not(is(hers,'zset') and is(live,'set')) then return -1 end",
     "if ARGV[9]=='1' and redis.call('ZCARD',hers)>=65536 then return -5 end",
-    "local f={'epoch',n,'op',ARGV[3]}",
-    "for i=10,#ARGV-1 do f[#f+1]=ARGV[i] end",
+    "local f={'epoch',ARGV[9]=='1' and n or '-','op',ARGV[3]}",
+    "for i=10,#ARGV-1,2 do f[#f+1]=ARGV[i] f[#f+1]=ARGV[i+1] end",
     "redis.call('HSET',KEYS[2],unpack(f))",
     "local ms=life(ARGV[5],ARGV[6],86400000)",
     "redis.call('PEXPIRE',KEYS[2],whole(ms))",
@@ -94,54 +99,61 @@ const BEGIN: &str = script!(
 
 /// Keys: the lane, the family. Returns its fields, how often its realm has ended, and when and why it has ended with it.
 const FAMILY: &str = script!(
-    "if not is(KEYS[2],'hash') then return -1 end",
     "local f=redis.call('HGETALL',KEYS[2])",
     "if #f==0 then return 0 end",
     "local e=redis.call('HGET',KEYS[2],'epoch')",
-    "if e==n then return {f,''} end",
+    "if e==n or e=='-' then return {f,''} end",
     "return {f,redis.call('HGET',KEYS[1],'e:'..ARGV[2]..':'..whole((tonumber(e) or 0)+1)) or '0 revoked'}",
 );
 
-/// Looks at a family that is to be changed.
-macro_rules! look {
-    () => {
-        "if not is(KEYS[2],'hash') then return -1 end \
-         local f=redis.call('HMGET',KEYS[2],'gen','ended','epoch','idle_end','end','op','rot','ret','conf') \
-         if not f[1] then return 0 end \
-         for i=1,9 do if i~=2 and not f[i] then return -1 end end \
-         local gen=tonumber(f[1]) \
-         local function lives(at) return not f[2] and f[3]==n and at<tonumber(f[4]) and at<tonumber(f[5]) end "
-    };
-}
-
 /// Keys: the lane, the family. Values: the operation, the generation, the next one, when, the end if it is not used.
-const RENEW: &str = script!(
+const RENEW: &str = concat!(
+    "local s=redis.call('HMGET',KEYS[1],'life','n:'..ARGV[2]) ",
     known!(),
-    look!(),
-    "if f[1]~=ARGV[4] then",
-    "if f[1]==ARGV[5] and f[6]==ARGV[3] then return 1 end",
+    "local f=redis.call('HMGET',KEYS[2],'gen','epoch','idle_end','end') ",
+    "local gen,idle,over=f[1],tonumber(f[3]),tonumber(f[4]) ",
+    "if not gen then return 0 end ",
+    "if not(f[2] and idle and over) then return -1 end ",
+    "if gen~=ARGV[4] then ",
+    "if gen==ARGV[5] and redis.call('HGET',KEYS[2],'op')==ARGV[3] then return 1 end ",
     // Perhaps it was done, and what it has made was replaced since.
-    "if ARGV[8]=='1' and gen>tonumber(ARGV[4]) then return -6 end return 0 end",
-    "if not lives(tonumber(ARGV[6])) then return 0 end",
-    "redis.call('HSET',KEYS[2],'gen',ARGV[5],'rot',ARGV[6],'used',ARGV[6],'idle_end',ARGV[7],'ret','0','conf','0','op',ARGV[3])",
+    "if ARGV[8]=='1' and tonumber(gen)>tonumber(ARGV[4]) then return -6 end return 0 end ",
+    "local at=tonumber(ARGV[6]) ",
+    "if f[2]~=(s[2] or '0') or at>=idle or at>=over then return 0 end ",
+    "redis.call('HSET',KEYS[2],'gen',ARGV[5],'last',ARGV[6],'idle_end',ARGV[7],'op',ARGV[3]) ",
     "return 1",
 );
+
+/// Looks at a family and its last renewal.
+macro_rules! look {
+    () => {
+        "local f=redis.call('HMGET',KEYS[2],'gen','epoch','idle_end','end','last') \
+         if not f[1] then return 0 end \
+         for i=2,5 do if not f[i] then return -1 end end \
+         local rot,used,ret,conf=string.match(f[5],'^(%d+) (%d+) (%d+) ([01])$') \
+         if not rot then rot,used,ret,conf=f[5],f[5],'0','0' end \
+         local idle,over=tonumber(f[3]),tonumber(f[4]) \
+         if not(tonumber(rot) and idle and over) then return -1 end \
+         local function note(ret,conf) \
+         redis.call('HSET',KEYS[2],'last',rot..' '..used..' '..ret..' '..conf) end "
+    };
+}
 
 /// Keys: the lane, the family. Values: the generation after that shown, when, the grace, the most.
 const RETRY: &str = script!(
     known!(),
     look!(),
     "local at=tonumber(ARGV[4])",
-    "if f[1]~=ARGV[3] or f[9]~='0' or not lives(at) then return 0 end",
-    "if math.abs(at-tonumber(f[7]))>=tonumber(ARGV[5]) or tonumber(f[8])>=tonumber(ARGV[6]) then return 0 end",
-    "redis.call('HSET',KEYS[2],'ret',whole(tonumber(f[8])+1))",
+    "if f[1]~=ARGV[3] or conf~='0' or f[2]~=n or at>=idle or at>=over then return 0 end",
+    "if math.abs(at-tonumber(rot))>=tonumber(ARGV[5]) or tonumber(ret)>=tonumber(ARGV[6]) then return 0 end",
+    "note(whole(tonumber(ret)+1),conf)",
     "return 1",
 );
 
 /// Keys: the lane, the family. Values: the generation.
 const CONFIRM: &str = script!(
     look!(),
-    "if f[1]==ARGV[3] and f[9]=='0' and not f[2] and f[3]==n then redis.call('HSET',KEYS[2],'conf','1') return 1 end",
+    "if f[1]==ARGV[3] and conf=='0' and f[2]==n then note(ret,'1') return 1 end",
     "return 0",
 );
 
@@ -151,7 +163,7 @@ macro_rules! end {
     () => {
         concat!(
             "local note=redis.call('GET',KEYS[2]) if note then return tonumber(note) end ",
-            "if not is(KEYS[3],'hash') then return -1 end ",
+            "redis.call('HGET',KEYS[3],'at') ",
             keep!(),
             revoke!(),
             "local function done(count) redis.call('SET',KEYS[2],count,'PX',600000) revoke(KEYS[3],ARGV[3],ARGV[5]) end ",
@@ -162,13 +174,12 @@ macro_rules! end {
 /// Keys: also the family. Values: also the id.
 const END_FAMILY: &str = script!(
     end!(),
-    "if not is(KEYS[4],'hash') then return -1 end",
-    "local f=redis.call('HMGET',KEYS[4],'login','ended','epoch')",
-    "if not f[1] or f[2] or f[3]~=n then done(0) return 0 end",
+    "local f=redis.call('HMGET',KEYS[4],'login','epoch')",
+    "if not f[1] or f[2]~=n then done(0) return 0 end",
     "local hers,live=ARGV[6]..':p:'..n..':'..f[1],ARGV[6]..':l:'..n",
     "if not(is(hers,'zset') and is(live,'set')) then return -1 end",
     "done(1)",
-    "redis.call('HSET',KEYS[4],'ended',ARGV[3],'why',ARGV[4])",
+    "redis.call('HSET',KEYS[4],'epoch','-','ended',ARGV[3],'why',ARGV[4])",
     "redis.call('ZREM',hers,ARGV[7]) redis.call('SREM',live,ARGV[7])",
     "return 1",
 );
@@ -177,16 +188,13 @@ const END_FAMILY: &str = script!(
 const END_PERSON: &str = script!(
     end!(),
     "local hers,live=ARGV[6]..':p:'..n..':'..ARGV[7],ARGV[6]..':l:'..n",
-    "if not(is(hers,'zset') and is(live,'set')) then return -1 end",
+    "if not is(live,'set') then return -1 end",
     "local ids={}",
     "for _,id in ipairs(redis.call('ZRANGE',hers,0,-1)) do",
-    "local key=ARGV[6]..':f:'..id",
-    "if not is(key,'hash') then return -1 end",
-    "local f=redis.call('HMGET',key,'epoch','ended')",
-    "if f[1]==n and not f[2] then ids[#ids+1]=id end end",
+    "if redis.call('HGET',ARGV[6]..':f:'..id,'epoch')==n then ids[#ids+1]=id end end",
     "done(#ids)",
     "for _,id in ipairs(ids) do",
-    "redis.call('HSET',ARGV[6]..':f:'..id,'ended',ARGV[3],'why',ARGV[4]) redis.call('SREM',live,id) end",
+    "redis.call('HSET',ARGV[6]..':f:'..id,'epoch','-','ended',ARGV[3],'why',ARGV[4]) redis.call('SREM',live,id) end",
     "redis.call('UNLINK',hers)",
     "return #ids",
 );
@@ -194,7 +202,6 @@ const END_PERSON: &str = script!(
 const END_REALM: &str = script!(
     end!(),
     "local live=ARGV[6]..':l:'..n",
-    "if not is(live,'set') then return -1 end",
     "local count,next=redis.call('SCARD',live),whole(tonumber(n)+1)",
     "done(count)",
     "redis.call('HSET',KEYS[1],'n:'..ARGV[2],next,'e:'..ARGV[2]..':'..next,ARGV[3]..' '..ARGV[4])",
@@ -205,14 +212,12 @@ const END_REALM: &str = script!(
 /// Keys: the lane. Values: the realm's front, the login, when, the most.
 const SESSIONS: &str = script!(
     "local hers,at,most,out,from=ARGV[3]..':p:'..n..':'..ARGV[4],tonumber(ARGV[5]),tonumber(ARGV[6]),{},0",
-    "if not is(hers,'zset') then return -1 end",
     "while #out<most do",
     "local ids=redis.call('ZREVRANGE',hers,from,from+199)",
     "for _,id in ipairs(ids) do",
     "local key=ARGV[3]..':f:'..id",
-    "if not is(key,'hash') then return -1 end",
-    "local f=redis.call('HMGET',key,'epoch','ended','idle_end','end')",
-    "if #out<most and f[1]==n and not f[2] and f[3] and f[4] and at<tonumber(f[3]) and at<tonumber(f[4]) then",
+    "local f=redis.call('HMGET',key,'epoch','idle_end','end')",
+    "if #out<most and f[1]==n and f[2] and f[3] and at<tonumber(f[2]) and at<tonumber(f[3]) then",
     "out[#out+1]=redis.call('HGETALL',key) end end",
     "from=from+200",
     "if #ids<200 then break end end",
@@ -220,13 +225,7 @@ const SESSIONS: &str = script!(
 );
 
 /// Keys: the lane, the revocation. Values: when, until when it is remembered.
-const REVOKE: &str = script!(
-    "if not is(KEYS[2],'hash') then return -1 end",
-    keep!(),
-    revoke!(),
-    "revoke(KEYS[2],ARGV[3],ARGV[4])",
-    "return 1",
-);
+const REVOKE: &str = script!(keep!(), revoke!(), "revoke(KEYS[2],ARGV[3],ARGV[4])", "return 1",);
 
 /// Keys: the lane, and the revocations of the token, the family, the person, the realm. Values: when it was issued, -1 if
 /// nobody knows, and now.
@@ -236,7 +235,6 @@ const IS_REVOKED: &str = script!(
     // The server knows nothing of what was before.
     "if issued>=0 and issued<tonumber(s[3] or '0') then return 1 end",
     "for i=2,5 do",
-    "if not is(KEYS[i],'hash') then return -1 end",
     "local r=redis.call('HMGET',KEYS[i],'at','until')",
     "if r[1] and r[2] and tonumber(r[2])>now and (i<4 or tonumber(r[1])>=issued) then return 1 end end",
     "return 0",
@@ -245,7 +243,6 @@ const IS_REVOKED: &str = script!(
 /// Keys: the lane, what is due. Values: what the lane's keys begin with, when, the most.
 const CLEAN: &str = script!(
     known!(),
-    "if not is(KEYS[2],'zset') then return -1 end",
     "local due=redis.call('ZRANGEBYSCORE',KEYS[2],'-inf',ARGV[4],'LIMIT',0,ARGV[5])",
     "for _,m in ipairs(due) do",
     "local realm,id=string.match(m,'^([^:]*):(%x+)$')",

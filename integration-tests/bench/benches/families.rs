@@ -199,12 +199,23 @@ fn mariadb(runtime: &Runtime) -> Vec<bool> {
     race(runtime, "MariaDB, in memory", rivals)
 }
 
-/// What a bare script would do: the same conditions on one hash, and the same fields.
+/// What a bare script would do: the same conditions and the same fields. That the server has lost nothing since, and that
+/// the realm has not ended, is in a hash of its own.
 const SCRIPT: &str = "\
-local f=redis.call('HMGET',KEYS[1],'gen','ended','idle_end','end') \
+local s=redis.call('HMGET',KEYS[2],'life','n:'..ARGV[6]) \
+if s[1]~=ARGV[5] then return 0 end \
+local f=redis.call('HMGET',KEYS[1],'gen','epoch','idle_end','end') \
 local at=tonumber(ARGV[3]) \
-if f[1]~=ARGV[1] or f[2] or at>=tonumber(f[3]) or at>=tonumber(f[4]) then return 0 end \
-redis.call('HSET',KEYS[1],'gen',ARGV[2],'rot',ARGV[3],'used',ARGV[3],'idle_end',ARGV[4],'ret','0','conf','0') \
+if f[1]~=ARGV[1] or f[2]~=(s[2] or '0') or at>=tonumber(f[3]) or at>=tonumber(f[4]) then return 0 end \
+redis.call('HSET',KEYS[1],'gen',ARGV[2],'last',ARGV[3],'idle_end',ARGV[4]) \
+return 1";
+
+/// The least that it could be: it would trust a server that was set back.
+const LEAST: &str = "\
+local f=redis.call('HMGET',KEYS[1],'gen','epoch','idle_end','end') \
+local at=tonumber(ARGV[3]) \
+if f[1]~=ARGV[1] or f[2]~='0' or at>=tonumber(f[3]) or at>=tonumber(f[4]) then return 0 end \
+redis.call('HSET',KEYS[1],'gen',ARGV[2],'last',ARGV[3],'idle_end',ARGV[4]) \
 return 1";
 
 fn redis(runtime: &Runtime) -> Vec<bool> {
@@ -215,28 +226,54 @@ fn redis(runtime: &Runtime) -> Vec<bool> {
         config.timeout = Duration::from_secs(1);
         let ours = ours(Arc::new(RedisFamilies::new(&config).expect("a store"))).await;
         let client = redis::Client::open(url.as_str()).expect("an address");
-        let mut connection = client.get_multiplexed_async_connection().await.expect("a server");
-        let script = redis::cmd("SCRIPT").arg("LOAD").arg(SCRIPT).query_async(&mut connection).await;
-        let script: Arc<str> = script.map(|hash: String| hash.into()).expect("a script");
-        let key = |id: &FamilyId| format!("gatepost:s:default:f:{id}");
-        let keys: Arc<Vec<String>> = Arc::new(ids(true).iter().map(key).collect());
+        let connection = client.get_multiplexed_async_connection().await.expect("a server");
+        let life = redis::cmd("HGET").arg(STORE).arg("life").query_async(&mut connection.clone()).await;
+        let life: Arc<str> = life.map(|life: String| life.into()).expect("a life");
+        // Both have the same sessions, so the same generations.
         let generations = generations();
-        let bare = Rival::new("redis-rs", move |n| {
-            let (mut connection, script) = (connection.clone(), Arc::clone(&script));
-            let (keys, generations) = (Arc::clone(&keys), Arc::clone(&generations));
-            async move {
-                let mut from = generations[n].lock().await;
-                let at = START + Millis::from(*from);
-                let mut run = redis::cmd("EVALSHA");
-                run.arg(&*script).arg(1).arg(&keys[n]).arg(*from).arg(*from + 1).arg(at).arg(at + YEAR);
-                *from += 1;
-                let done: i64 = run.query_async(&mut connection).await.expect("an answer");
-                done == 1
-            }
-        });
-        vec![ours, bare]
+        let same = bare("redis-rs", SCRIPT, &connection, Some(life), &generations).await;
+        let least = bare("redis-rs, of one hash alone", LEAST, &connection, None, &generations).await;
+        vec![ours, same, least]
     });
     race(runtime, "Redis", rivals)
+}
+
+/// Where our store keeps what it knows of the server.
+const STORE: &str = "gatepost:s:store";
+
+/// The bare client. With `life` the script also looks there.
+async fn bare(
+    name: &str,
+    script: &str,
+    connection: &redis::aio::MultiplexedConnection,
+    life: Option<Arc<str>>,
+    generations: &Arc<Vec<Mutex<u32>>>,
+) -> Rival {
+    let loaded = redis::cmd("SCRIPT").arg("LOAD").arg(script).query_async(&mut connection.clone()).await;
+    let script: Arc<str> = loaded.map(|hash: String| hash.into()).expect("a script");
+    let key = |id: &FamilyId| format!("gatepost:s:default:f:{id}");
+    let keys: Arc<Vec<String>> = Arc::new(ids(true).iter().map(key).collect());
+    let (connection, generations) = (connection.clone(), Arc::clone(generations));
+    Rival::new(name, move |n| {
+        let (mut connection, script, life) = (connection.clone(), Arc::clone(&script), life.clone());
+        let (keys, generations) = (Arc::clone(&keys), Arc::clone(&generations));
+        async move {
+            let mut from = generations[n].lock().await;
+            let at = START + Millis::from(*from);
+            let mut run = redis::cmd("EVALSHA");
+            run.arg(&*script).arg(1 + usize::from(life.is_some())).arg(&keys[n]);
+            if life.is_some() {
+                run.arg(STORE);
+            }
+            run.arg(*from).arg(*from + 1).arg(at).arg(at + YEAR);
+            if let Some(life) = &life {
+                run.arg(&**life).arg("default");
+            }
+            *from += 1;
+            let done: i64 = run.query_async(&mut connection).await.expect("an answer");
+            done == 1
+        }
+    })
 }
 
 fn main() -> ExitCode {
