@@ -274,7 +274,8 @@ impl Builder {
 
     /// Composes the stack for a server, whose admin socket needs the data folder: makes it. A source that can't be
     /// reached now does not keep it from starting, if another one can be: every question to it is answered with that
-    /// error, until the stack is [built anew](Self::after). See [`Stack::down`].
+    /// error, until the stack is [built anew](Self::after). See [`Stack::down`]. Nor does a store of sessions, which is
+    /// put to use as soon as it can be reached.
     ///
     /// # Errors
     /// As [`build`](Self::build).
@@ -439,6 +440,8 @@ impl Builder {
                 audit: &assembly.audit,
                 heir: whole_heir.as_ref(),
                 shares: beyond.is_some(),
+                // What serves already is not given up for what can't be reached.
+                goes_without: self.goes_without && self.old.is_none(),
             };
             Some(making.make(&mut warnings).await?)
         } else {
@@ -471,7 +474,8 @@ impl Builder {
         }
         let Assembly { hasher, fence, owners, audit, clock, sources, commons, caches, hashed, kept, .. } =
             assembly;
-        let prober = Prober::new(sources, Arc::clone(&clock));
+        let families = tokens.as_ref().map(|tokens| Arc::clone(&tokens.families));
+        let prober = Prober::new(sources, families, Arc::clone(&clock));
         Ok(Stack {
             realms,
             prober,

@@ -8,16 +8,19 @@ use std::time::Duration;
 
 use auth_cache::Gate;
 use auth_core::{
-    Clock, Ctx, Error, ErrorKind, Fingerprint, Health, HealthReport, Id, Login, LoginRule, Moment, ObjectRef,
-    Principal, RealmId, Result, SourceInfo,
+    Clock, Ctx, Error, ErrorKind, Families, FamilyId, Fingerprint, Health, HealthReport, Id, Login,
+    LoginRule, Moment, ObjectRef, Principal, RealmId, Result, SourceInfo,
 };
 use futures_util::FutureExt as _;
-use futures_util::future::{BoxFuture, Either, Shared, join_all, select};
+use futures_util::future::{BoxFuture, Either, Shared, join, join_all, select};
 
 use crate::source::{Passwords, Provides};
 
 /// How old the last look may be, and how long is waited for the next.
 const RECENT: Duration = Duration::from_secs(1);
+
+/// How long a store of sessions may take to answer.
+const SESSIONS_LIMIT: Duration = Duration::from_secs(5);
 
 /// A source as the stack holds it.
 #[derive(Debug)]
@@ -79,8 +82,16 @@ impl SourceReport {
 /// The sources of a stack, and the look at them that is under way.
 pub(crate) struct Prober {
     sources: Arc<BTreeMap<String, Source>>,
+    sessions: Option<Sessions>,
     clock: Arc<dyn Clock>,
     last: Mutex<Last>,
+}
+
+/// A store of sessions, and whether it answers.
+#[derive(Clone)]
+struct Sessions {
+    families: Arc<dyn Families>,
+    health: Arc<Health>,
 }
 
 #[derive(Default)]
@@ -96,8 +107,18 @@ impl fmt::Debug for Prober {
 }
 
 impl Prober {
-    pub(crate) fn new(sources: BTreeMap<String, Source>, clock: Arc<dyn Clock>) -> Self {
-        Self { sources: Arc::new(sources), clock, last: Mutex::default() }
+    pub(crate) fn new(
+        sources: BTreeMap<String, Source>,
+        families: Option<Arc<dyn Families>>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let sessions = families.map(|families| Sessions { families, health: Arc::default() });
+        Self { sources: Arc::new(sources), sessions, clock, last: Mutex::default() }
+    }
+
+    /// Reports whether the store of sessions answered last time; nothing without one, or before the first look.
+    pub(crate) fn sessions(&self) -> Option<bool> {
+        self.sessions.as_ref()?.health.report().up
     }
 
     pub(crate) fn source(&self, name: &str) -> Option<&Source> {
@@ -121,7 +142,9 @@ impl Prober {
 
     /// Asks every source, and reports with what came of it.
     pub(crate) async fn probe(&self) -> Vec<SourceReport> {
-        let faults = probe(&self.sources, &*self.clock).await;
+        let (faults, ()) =
+            join(probe(&self.sources, &*self.clock), probe_sessions(self.sessions.as_ref(), &*self.clock))
+                .await;
         let reports = self.reports().into_iter().zip(faults);
         reports.map(|(report, fault)| SourceReport { fault: report.fault.or(fault), ..report }).collect()
     }
@@ -138,8 +161,11 @@ impl Prober {
                 under_way
             } else {
                 let (sources, clock) = (Arc::clone(&self.sources), Arc::clone(&self.clock));
+                let sessions = self.sessions.clone();
                 // Detached: who stops waiting does not stop the look.
-                let look = tokio::spawn(async move { drop(probe(&sources, &*clock).await) });
+                let look = tokio::spawn(async move {
+                    join(probe(&sources, &*clock), probe_sessions(sessions.as_ref(), &*clock)).await;
+                });
                 let running = look.map(drop).boxed().shared();
                 *last = Last { began: Some(now), running: Some(running.clone()) };
                 Some(running)
@@ -166,6 +192,19 @@ async fn probe(sources: &BTreeMap<String, Source>, clock: &dyn Clock) -> Vec<Opt
         fault
     });
     join_all(asked).await
+}
+
+/// Asks a store of sessions about one that nobody has, and notes what came of it.
+async fn probe_sessions(sessions: Option<&Sessions>, clock: &dyn Clock) {
+    let Some(Sessions { families, health }) = sessions else { return };
+    let until = clock.now() + SESSIONS_LIMIT;
+    let ctx = Ctx::new().with_deadline(until);
+    let question = families.family(&ctx, "gatepost-probe", FamilyId::new([0; 16]));
+    let answer = match select(question, clock.sleep_until(until)).await {
+        Either::Left((answer, _)) => answer.map(drop),
+        Either::Right(_) => Err(Error::new(ErrorKind::Timeout, "no answer in time")),
+    };
+    health.probed(answer.err().as_ref(), clock);
 }
 
 /// Asks a source about somebody whom nobody knows.

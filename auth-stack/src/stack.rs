@@ -389,6 +389,13 @@ impl Stack {
         self.prober.look().await
     }
 
+    /// Reports whether the store of sessions answered when it was [last](Self::sources_now) asked; nothing without one, or
+    /// before that.
+    #[must_use]
+    pub fn sessions_answer(&self) -> Option<bool> {
+        self.prober.sessions()
+    }
+
     /// Reports on every cache: its realm, and what it has done.
     #[must_use]
     pub fn caches(&self) -> Vec<(Arc<str>, Report)> {

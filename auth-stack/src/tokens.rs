@@ -77,6 +77,8 @@ pub(crate) struct Making<'a> {
     pub(crate) heir: Option<&'a Heir<'a>>,
     /// Whether what is shared with other processes should be said to be theirs too.
     pub(crate) shares: bool,
+    /// Whether a store of sessions may be one that can't be reached yet.
+    pub(crate) goes_without: bool,
 }
 
 impl Making<'_> {
@@ -250,7 +252,17 @@ impl Making<'_> {
             "sqlite" | "postgres" | "postgresql" | "mysql" | "mariadb" => {
                 let mut config = SqlConfig::new(&url);
                 config.tls = self.config.token.tls.clone();
-                Arc::new(SqlFamilies::open(&config).await.map_err(placed)?)
+                let store = SqlFamilies::new(&config).map_err(placed)?;
+                if let Err(error) = store.ready().await.map_err(placed) {
+                    if !self.goes_without || !error.kind().is_temporary() {
+                        return Err(error);
+                    }
+                    tracing::error!(
+                        %error,
+                        "started without the store of sessions: tokens are neither given nor taken until it can be reached"
+                    );
+                }
+                Arc::new(store)
             }
             scheme if scheme.starts_with("redis") || scheme.starts_with("valkey") => {
                 let mut config = redis(&url, &self.config.cache);

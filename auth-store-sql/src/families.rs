@@ -3,12 +3,15 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use auth_core::{
     Ctx, Device, End, EndReason, Ends, Error, ErrorKind, Families, Family, FamilyId, Issued, Lookup,
     MAX_LOGIN_BYTES, Millis, Renewal, Result, Retry, Revocations, Revoked, TokenMark,
 };
+use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use crate::account::corrupt;
 use crate::config::SqlConfig;
@@ -41,11 +44,24 @@ const TRIES: u32 = 5;
 ///
 /// Waiting for a connection and for locks is bounded by the settings, and how long a server may work on a statement.
 ///
+/// A database that can't be reached is opened by the first call that reaches it; those before fail, and nobody need try
+/// again but who asks.
+///
 /// If a SQLite file is deleted or replaced, every call is [`Unavailable`](ErrorKind::Unavailable) until the store is
 /// opened anew: what was revoked may be live again in an older copy, and that is for whoever put it there to decide.
 pub struct SqlFamilies {
     db: Db,
     ask: Statements,
+    /// Whether the tables are there, and up to date.
+    opened: AtomicBool,
+    /// Held by who makes them.
+    opening: Mutex<Option<Failure>>,
+}
+
+/// Why the database could not be opened.
+struct Failure {
+    at: Instant,
+    error: Error,
 }
 
 impl fmt::Debug for SqlFamilies {
@@ -233,6 +249,17 @@ impl SqlFamilies {
     /// [`Misconfigured`](ErrorKind::Misconfigured) if settings and database do not fit, or a newer version has migrated
     /// the tables; otherwise any kind.
     pub async fn open(config: &SqlConfig) -> Result<Self> {
+        let store = Self::new(config)?;
+        store.ready().await?;
+        Ok(store)
+    }
+
+    /// The same of a database that need not be reached yet: it is opened when it is asked first, or by
+    /// [`ready`](Self::ready). The file of a SQLite database is made if need be.
+    ///
+    /// # Errors
+    /// [`Misconfigured`](ErrorKind::Misconfigured) if the settings can't be.
+    pub fn new(config: &SqlConfig) -> Result<Self> {
         check_limits(config)?;
         if config.has_queries() || config.managed.is_some() || config.push.is_some() {
             return Err(Error::new(
@@ -241,14 +268,41 @@ impl SqlFamilies {
             ));
         }
         let db = Db::open_for_writing(config)?;
-        db.migrate(Plan::Sessions, Claim::Any).await?;
-        db.ready();
         let ask = Statements::new(db.dialect())?;
-        Ok(Self { db, ask })
+        Ok(Self { db, ask, opened: AtomicBool::new(false), opening: Mutex::default() })
     }
 
-    /// Returns the database, if it still is the one that was opened.
-    fn db(&self) -> Result<&Db> {
+    /// Opens the database if it is not open yet. Who comes meanwhile waits for the same try, and shares its failure.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn ready(&self) -> Result<()> {
+        if self.opened.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let asked = Instant::now();
+        let mut last = self.opening.lock().await;
+        if self.opened.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        if let Some(failure) = last.as_ref().filter(|failure| failure.at > asked) {
+            return Err(failure.error.clone());
+        }
+        if let Err(error) = self.db.migrate(Plan::Sessions, Claim::Any).await {
+            *last = Some(Failure { at: Instant::now(), error: error.clone() });
+            return Err(error);
+        }
+        self.db.ready();
+        self.opened.store(true, Ordering::Release);
+        if last.take().is_some() {
+            tracing::info!("the database of sessions is open, which could not be reached before");
+        }
+        Ok(())
+    }
+
+    /// Returns the database, if it is open and still the one that it was.
+    async fn db(&self) -> Result<&Db> {
+        self.ready().await?;
         match self.db.place()? {
             Place::Same => Ok(&self.db),
             Place::Replaced => Err(Error::new(
@@ -261,7 +315,7 @@ impl SqlFamilies {
 
     /// Runs a statement by itself that changes one row or none.
     async fn change(&self, statement: &Statement, args: Args<'_>) -> Result<bool> {
-        match self.db()?.change(statement, args).await? {
+        match self.db().await?.change(statement, args).await? {
             0 => Ok(false),
             1 => Ok(true),
             _ => Err(statement.error(ErrorKind::Corrupt, "one session has several rows")),
@@ -270,7 +324,7 @@ impl SqlFamilies {
 
     async fn families(&self, statement: &Statement, args: Args<'_>) -> Result<Vec<Family>> {
         let mut families = Vec::new();
-        let mut conn = self.db()?.read().await?;
+        let mut conn = self.db().await?.read().await?;
         conn.each(statement, args, |mut row| {
             families.push(family(&mut row).map_err(|(column, found)| corrupt(statement, column, found))?);
             Ok(ControlFlow::Continue(()))
@@ -288,7 +342,7 @@ impl SqlFamilies {
         };
         let entry = Entry::new(&revoked)?;
         let name = entry.name.as_str();
-        let mut tx = self.db()?.write().await?;
+        let mut tx = self.db().await?.write().await?;
         let args: Args<'_> = &[
             ("realm", Value::Text(realm)),
             ("id", Value::Text(name)),
@@ -311,7 +365,7 @@ impl SqlFamilies {
                 return Ok(gone);
             }
             let args: Args<'_> = &[("now", time(now)), ("most", number(left))];
-            let some = self.db()?.change(statement, args).await?;
+            let some = self.db().await?.change(statement, args).await?;
             gone += some;
             if some < left {
                 return Ok(gone);
@@ -485,7 +539,7 @@ impl Revocations for SqlFamilies {
     ) -> Result<()> {
         check("realm", realm)?;
         let entry = Entry::new(what)?;
-        self.db()?.change(&self.ask.revoke, &entry.args(realm, at, until)).await.map(drop)
+        self.db().await?.change(&self.ask.revoke, &entry.args(realm, at, until)).await.map(drop)
     }
 
     async fn is_revoked(&self, _ctx: &Ctx, realm: &str, token: &Issued<'_>, now: Millis) -> Result<bool> {
@@ -502,7 +556,7 @@ impl Revocations for SqlFamilies {
             ("now", time(now)),
         ];
         let mut revoked = false;
-        let mut conn = self.db()?.read().await?;
+        let mut conn = self.db().await?.read().await?;
         conn.each(&self.ask.is_revoked, args, |_| {
             revoked = true;
             Ok(ControlFlow::Continue(()))
@@ -540,7 +594,7 @@ impl Families for SqlFamilies {
             ("ended_at", family.ended.map_or(Value::NoInt, |(at, _)| time(at))),
             ("end_reason", Value::from(family.ended.map(|(_, reason)| reason.as_str()))),
         ];
-        match self.db()?.add(&self.ask.begin, args).await? {
+        match self.db().await?.add(&self.ask.begin, args).await? {
             0 => Err(Error::new(ErrorKind::Invalid, "a session of this id is there already")),
             _ => Ok(()),
         }

@@ -416,7 +416,7 @@ fn metrics_and_health_are_readable() {
     let ready = server.get("/readyz");
     assert_eq!((ready.status, ready.header("content-type")), (200, Some("application/json")));
     let body: serde_json::Value = serde_json::from_str(&ready.body).unwrap();
-    assert_eq!(body, serde_json::json!({"ready": true, "sources": {"local": true}}));
+    assert_eq!(body, serde_json::json!({"ready": true, "sessions": true, "sources": {"local": true}}));
     assert_eq!(server.login("/auth/nginx", "nobody", "x").status, 401);
     let metrics = server.get("/metrics");
     assert!(metrics.header("content-type").unwrap().starts_with("text/plain; version=0.0.4"));

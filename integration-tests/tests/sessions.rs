@@ -208,3 +208,69 @@ fn a_token_that_is_revoked_through_one_server_is_refused_by_the_other_within_a_s
         assert_eq!(send(&second, "POST", "/api/security/renew", None, &body).0, 400);
     }
 }
+
+#[test]
+fn a_server_starts_without_its_store_of_sessions_and_takes_it_when_it_is_there() {
+    if skipped("postgres") {
+        return;
+    }
+    let postgres = Postgres::start(&PostgresOptions::default());
+    postgres.create("app");
+    let gatepost = Gatepost::with_config(&format!(
+        "{CHEAP}[source.people]\nkind = 'file'\npath = 'FOLDER/people.htpasswd'\ngroups = 'FOLDER/people.htgroup'\n\
+         [token]\nstore = '{}'\n",
+        postgres.url("app")
+    ));
+    gatepost.write("people.htpasswd", &format!("calvin:{HASH}\n"));
+    gatepost.write("people.htgroup", "staff: calvin\n");
+    postgres.kill();
+    let server = gatepost.serve();
+    let log_in = || {
+        let body = json!({ "login": "calvin", "password": "hobbes" });
+        send(&server, "POST", "/api/security/login", None, &body)
+    };
+    for _ in 0..3 {
+        let (status, answer) = log_in();
+        assert_eq!((status, &answer["error"]), (503, &json!("temporarily_unavailable")), "{answer}");
+    }
+    let login = |path| server.login(path, "calvin", "hobbes").status;
+    assert_eq!(login("/auth/nginx?group=staff"), 200, "a group is none of its business");
+    assert_eq!(login("/auth/nginx?group=ghosts"), 403);
+    assert_eq!(gatepost.json(&["check", "group", "calvin", "staff"], b"", 0)["decision"], "member");
+    let ready = || {
+        let ready = server.get("/readyz");
+        (ready.status, serde_json::from_str::<Value>(&ready.body).unwrap())
+    };
+    let of =
+        |sessions: bool| json!({ "ready": sessions, "sessions": sessions, "sources": { "people": true } });
+    assert_eq!(ready(), (503, of(false)));
+    let told = |words: &str| server.logged().matches(words).count();
+    assert_eq!(told("started without the store of sessions"), 1);
+    // What serves is not given up for what can't be reached, and what can't be reached stays what it was.
+    gatepost.must(&["reload"], b"");
+    assert_eq!(log_in().0, 503);
+
+    postgres.restart();
+    until(|| ready() == (200, of(true)), "the store answers");
+    let tokens = logged_in(&server);
+    assert_eq!(front(&server, &text(&tokens, "access_token")), 200);
+    let body = json!({ "refresh_token": text(&tokens, "refresh_token") });
+    done(&server, "POST", "/api/security/renew", None, &body);
+    assert_eq!(told("the database of sessions is open"), 1);
+    drop(server);
+
+    // One that is there, and is not the right one, is a mistake, and no outage.
+    let wrong = |status, words| {
+        let done = gatepost.run(&["serve"]).expect(status);
+        assert!(done.stderr.contains(words), "{}", done.stderr);
+    };
+    let newer =
+        "INSERT INTO gatepost_session_migration VALUES (99, 'more', CURRENT_TIMESTAMP, TRUE, '\\x00', 1)";
+    let _ = postgres.sql("app", newer);
+    wrong(2, "newer version");
+    let text = std::fs::read_to_string(gatepost.config().unwrap()).unwrap();
+    let _ = gatepost.write("gatepost.toml", &text.replace("/app", "/elsewhere"));
+    wrong(2, "elsewhere");
+    let _ = gatepost.write("gatepost.toml", &text.replace("store = 'postgres", "store = 'memcached"));
+    wrong(2, "memcached forgets");
+}

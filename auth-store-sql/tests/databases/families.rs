@@ -348,6 +348,30 @@ async fn a_server_that_was_restarted_knows_what_it_knew(on: On) {
     assert!(renew(&store, &family, from).await.unwrap(), "not told of a loss that concerns it not");
 }
 
+async fn a_server_that_is_not_there_yet_is_opened_when_it_is(on: On) {
+    let server = on.victim().await;
+    let (_, mut config) = on_victim(&on, &server);
+    let proxy = Proxy::start(SocketAddr::from((Ipv4Addr::LOCALHOST, server.port())));
+    config.url =
+        config.url.replace(&format!(":{}/", server.port()), &format!(":{}/", proxy.address().port()));
+    proxy.stall();
+    let store = Arc::new(SqlFamilies::new(&config).unwrap());
+    let token = Issued { mark: TokenMark::new([7; 32]), family: None, login: "calvin", at: None };
+    let ask = async || store.is_revoked(&ctx(), "main", &token, START).await;
+    // Each by itself would wait for a second, one after the other.
+    let began = stopwatch();
+    for asked in join_all((0..50).map(|_| ask())).await {
+        let error = asked.unwrap_err();
+        assert!(error.kind().is_temporary(), "{error:?}");
+    }
+    assert!(began.elapsed() < BOUND, "{:?}", began.elapsed());
+    assert!(store.ready().await.is_err());
+    proxy.heal();
+    assert!(!answered(ask).await);
+    let (_, family) = one(&store).await;
+    assert!(renew(&store, &family, 1).await.unwrap());
+}
+
 async fn a_renewal_whose_answer_is_lost_is_an_error_and_done_once_at_most(on: On) {
     let server = on.victim().await;
     let (_, mut config) = on_victim(&on, &server);
@@ -688,6 +712,7 @@ tests! {
     SERVERS => {
         an_end_that_loses_against_another_transaction_is_done_anew,
         a_server_that_was_restarted_knows_what_it_knew,
+        a_server_that_is_not_there_yet_is_opened_when_it_is,
         a_renewal_whose_answer_is_lost_is_an_error_and_done_once_at_most,
         a_server_that_is_killed_has_done_what_it_has_told_and_one_more_at_most,
         a_server_that_does_not_write_says_so,
