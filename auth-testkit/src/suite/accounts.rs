@@ -9,7 +9,7 @@ use crate::{World, hash};
 
 cases! {
     /// Lists the cases for an [`AccountSource`].
-    account_cases, dyn AccountSource, Bench:
+    pub account_cases, dyn AccountSource, Bench:
     an_account_shows_who_and_in_what_state,
     an_account_shows_its_stored_hash,
     every_person_has_an_id_of_their_own,

@@ -77,7 +77,7 @@ pub async fn run_all_counters(counters: &(dyn Counters + 'static), bench: &Count
 
 cases! {
     /// Lists the cases for [`Counters`].
-    counter_cases, dyn Counters, CounterBench:
+    pub counter_cases, dyn Counters, CounterBench:
     attempts_up_to_what_is_free_and_one_above_may_be_made,
     pauses_grow_and_pass,
     the_same_password_again_is_free,

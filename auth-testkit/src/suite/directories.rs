@@ -141,7 +141,7 @@ pub async fn run_all_directory(make: impl AsyncFn() -> Managed) {
 
 cases! {
     /// Lists the cases for a [`Directory`].
-    directory_cases, Managed, ():
+    pub directory_cases, Managed, ():
     a_user_is_added_once_and_in_normal_form,
     a_user_with_an_impossible_group_is_not_added_at_all,
     an_id_is_never_used_again,

@@ -7,7 +7,7 @@ use crate::{User, World};
 
 cases! {
     /// Lists the cases for a [`GroupOracle`].
-    group_cases, dyn GroupOracle, Bench:
+    pub group_cases, dyn GroupOracle, Bench:
     the_groups_of_a_person_are_all_there_and_sorted,
     a_person_is_in_their_groups_and_in_no_other,
     an_unknown_person_is_in_no_group,

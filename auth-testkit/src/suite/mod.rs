@@ -206,10 +206,10 @@ impl<S: ?Sized, B> std::fmt::Debug for Case<S, B> {
 
 /// Writes the list of a module's cases once: name and function can't differ.
 macro_rules! cases {
-    ($(#[$doc:meta])* $list:ident, $port:ty, $bench:ty: $($case:ident),+ $(,)?) => {
+    ($(#[$doc:meta])* $vis:vis $list:ident, $port:ty, $bench:ty: $($case:ident),+ $(,)?) => {
         $(#[$doc])*
         #[must_use]
-        pub fn $list() -> Vec<$crate::suite::Case<$port, $bench>> {
+        $vis fn $list() -> Vec<$crate::suite::Case<$port, $bench>> {
             vec![$($crate::suite::Case {
                 name: stringify!($case),
                 run: |source, bench| Box::pin($case(source, bench)),

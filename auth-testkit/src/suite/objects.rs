@@ -7,7 +7,7 @@ use crate::{World, object};
 
 cases! {
     /// Lists the cases for an [`ObjectPerms`].
-    object_cases, dyn ObjectPerms, Bench:
+    pub object_cases, dyn ObjectPerms, Bench:
     a_right_is_allowed_and_what_is_not_there_is_denied,
     without_a_mode_any_right_will_do,
     an_object_that_is_not_there_is_not_found,

@@ -7,7 +7,7 @@ use crate::{Standing, User, World, password};
 
 cases! {
     /// Lists the cases for a [`PasswordSource`].
-    password_cases, dyn PasswordSource, Bench:
+    pub password_cases, dyn PasswordSource, Bench:
     a_right_password_is_accepted_as_the_person_asked_for,
     a_wrong_password_is_a_bad_password,
     an_unknown_login_is_unknown,

@@ -9,7 +9,7 @@ use crate::{World, info};
 
 cases! {
     /// Lists the cases for a [`TokenCache`].
-    token_cases, dyn TokenCache, TokenBench:
+    pub token_cases, dyn TokenCache, TokenBench:
     a_token_that_was_not_put_is_not_found,
     what_was_put_is_found_as_it_was,
     a_later_state_replaces_an_earlier,
