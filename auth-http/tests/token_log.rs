@@ -8,52 +8,16 @@
 #[allow(dead_code, reason = "this binary needs a part of it")]
 mod rig;
 
-use std::io;
-use std::sync::{Arc, Mutex};
-
 use auth_core::ErrorKind;
+use auth_testkit::Log;
 use axum::http::Method;
 use serde_json::json;
-use tracing_subscriber::fmt::MakeWriter;
 
 use rig::{Fault, Plan, Rig, bearer};
 
-#[derive(Debug, Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    fn take(&self) -> String {
-        String::from_utf8(std::mem::take(&mut *self.0.lock().unwrap())).unwrap()
-    }
-}
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl MakeWriter<'_> for Log {
-    type Writer = Self;
-    fn make_writer(&self) -> Self {
-        self.clone()
-    }
-}
-
 #[tokio::test]
 async fn each_request_is_one_line_with_its_class_and_without_its_secrets() {
-    let log = Log::default();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_ansi(false)
-        .with_writer(log.clone())
-        .finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
-
+    let log = Log::begin();
     let rig = Rig::new();
     let one = rig.login().await;
     let (access, refresh) = (one.access(), one.refresh());
@@ -81,7 +45,7 @@ async fn each_request_is_one_line_with_its_class_and_without_its_secrets() {
     check("DEBUG", "granted");
     rig.families.set(Fault::Fails(ErrorKind::Unavailable));
     rig.renew(&refresh).await.is(503);
-    check("WARN", "no sessions");
+    check("WARN", "cut the store off");
     let cookies = Rig::of(Plan::with_cookies());
     rig.families.set(Fault::None);
     rig.post("/api/security/logout", json!({ "refresh_token": refresh }), &[]).await.is(200);

@@ -10,6 +10,7 @@
 mod by_table;
 mod clock;
 mod counting;
+mod faulty;
 mod helpers;
 mod log;
 mod memory;
@@ -27,6 +28,7 @@ mod world;
 pub use by_table::ByTable;
 pub use clock::ManualClock;
 pub use counting::{CountingSource, Counts};
+pub use faulty::{FamilyFault, FaultyFamilies};
 pub use helpers::{
     hash, info, login, object, password, principal, principal_at, realm, realm_with, require_all,
 };

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use auth_core::{
-    Account, Audit, Clock, Ctx, Device, End, EndReason, Ends, Error, ErrorKind, Families, Family, FamilyId,
-    Fence, HashCheck, Issued, Login, LoginEvent, LoginRule, Lookup, Millis, Password, PasswordSource, Realm,
-    Renewal, Result, Retry, Revocations, Revoked, SessionEvent, SourceInfo, Verdict,
+    Account, Audit, Clock, Ctx, Device, EndReason, Error, ErrorKind, Families, Family, FamilyId, Fence,
+    HashCheck, Login, LoginEvent, LoginRule, Lookup, Password, PasswordSource, Realm, Result, SessionEvent,
+    SourceInfo, Verdict,
 };
-use auth_testkit::{ByTable, ManualClock, MemoryStore, realm_with};
+use auth_testkit::{ByTable, FamilyFault as Fault, FaultyFamilies, ManualClock, MemoryStore, realm_with};
 use auth_token::{
     Bearing, Checked, ClaimsFor, Granted, Invalid, Jwk, JwtConfig, JwtFormat, KeyRing, KeyType, LoginAsk,
     MemoryFamilies, NoTokenCache, Parts, Profile, RefreshSecrets, RenewAsk, Session, Throttle, TokenService,
@@ -19,106 +19,9 @@ use auth_token::{
 };
 use serde_json::{Map, Value, json};
 
-/// What fails next, and whether before or after it is done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fault {
-    Before(&'static str),
-    After(&'static str),
-}
-
 /// A store of sessions that can fail.
-#[derive(Debug)]
-struct Faulty {
-    inner: MemoryFamilies,
-    fault: Mutex<Option<Fault>>,
-}
-
-impl Faulty {
-    fn new() -> Arc<Self> {
-        Arc::new(Self { inner: MemoryFamilies::new(1_000), fault: Mutex::default() })
-    }
-
-    fn fail(&self, fault: Fault) {
-        *self.fault.lock().unwrap() = Some(fault);
-    }
-
-    fn at(&self, fault: Fault) -> Result<()> {
-        let mut next = self.fault.lock().unwrap();
-        if *next != Some(fault) {
-            return Ok(());
-        }
-        *next = None;
-        Err(Error::new(ErrorKind::Unavailable, "the test has cut the store off"))
-    }
-}
-
-macro_rules! through {
-    ($self:ident, $name:literal, $call:expr) => {{
-        $self.at(Fault::Before($name))?;
-        let answer = $call.await?;
-        $self.at(Fault::After($name))?;
-        Ok(answer)
-    }};
-}
-
-#[async_trait]
-impl Revocations for Faulty {
-    async fn revoke(
-        &self,
-        ctx: &Ctx,
-        realm: &str,
-        what: &Revoked<'_>,
-        at: Millis,
-        until: Millis,
-    ) -> Result<()> {
-        through!(self, "revoke", self.inner.revoke(ctx, realm, what, at, until))
-    }
-
-    async fn is_revoked(&self, ctx: &Ctx, realm: &str, token: &Issued<'_>, now: Millis) -> Result<bool> {
-        through!(self, "is_revoked", self.inner.is_revoked(ctx, realm, token, now))
-    }
-}
-
-#[async_trait]
-impl Families for Faulty {
-    async fn begin(&self, ctx: &Ctx, family: &Family) -> Result<()> {
-        through!(self, "begin", self.inner.begin(ctx, family))
-    }
-
-    async fn family(&self, ctx: &Ctx, realm: &str, id: FamilyId) -> Result<Lookup<Family>> {
-        through!(self, "family", self.inner.family(ctx, realm, id))
-    }
-
-    async fn renew(&self, ctx: &Ctx, realm: &str, id: FamilyId, renewal: &Renewal) -> Result<bool> {
-        through!(self, "renew", self.inner.renew(ctx, realm, id, renewal))
-    }
-
-    async fn retry(&self, ctx: &Ctx, realm: &str, id: FamilyId, retry: &Retry) -> Result<bool> {
-        through!(self, "retry", self.inner.retry(ctx, realm, id, retry))
-    }
-
-    async fn confirm(&self, ctx: &Ctx, realm: &str, id: FamilyId, generation: u32) -> Result<()> {
-        through!(self, "confirm", self.inner.confirm(ctx, realm, id, generation))
-    }
-
-    async fn end(&self, ctx: &Ctx, realm: &str, what: &Ends<'_>, end: &End) -> Result<u64> {
-        through!(self, "end", self.inner.end(ctx, realm, what, end))
-    }
-
-    async fn sessions(
-        &self,
-        ctx: &Ctx,
-        realm: &str,
-        login: &str,
-        now: Millis,
-        most: u32,
-    ) -> Result<Vec<Family>> {
-        through!(self, "sessions", self.inner.sessions(ctx, realm, login, now, most))
-    }
-
-    async fn clean(&self, ctx: &Ctx, now: Millis, most: u32) -> Result<u64> {
-        through!(self, "clean", self.inner.clean(ctx, now, most))
-    }
+fn faulty() -> Arc<FaultyFamilies> {
+    Arc::new(FaultyFamilies::new(Arc::new(MemoryFamilies::new(1_000))))
 }
 
 #[derive(Debug)]
@@ -172,7 +75,7 @@ impl Throttle for Few {
 struct Rig {
     clock: Arc<ManualClock>,
     key: Jwk,
-    families: Arc<Faulty>,
+    families: Arc<FaultyFamilies>,
     heard: Arc<Heard>,
     fence: Arc<Fence>,
     service: TokenService,
@@ -181,11 +84,11 @@ struct Rig {
 
 impl Rig {
     fn new() -> Self {
-        Self::over(Faulty::new(), &["a"], |service| service)
+        Self::over(faulty(), &["a"], |service| service)
     }
 
     fn over(
-        families: Arc<Faulty>,
+        families: Arc<FaultyFamilies>,
         secrets: &[&str],
         change: impl FnOnce(TokenService) -> TokenService,
     ) -> Self {
@@ -196,7 +99,7 @@ impl Rig {
     fn with_key(
         clock: Arc<ManualClock>,
         key: Jwk,
-        families: Arc<Faulty>,
+        families: Arc<FaultyFamilies>,
         secrets: &[&str],
         change: impl FnOnce(TokenService) -> TokenService,
     ) -> Self {
@@ -208,7 +111,7 @@ impl Rig {
     fn made(
         clock: Arc<ManualClock>,
         key: Jwk,
-        families: Arc<Faulty>,
+        families: Arc<FaultyFamilies>,
         secrets: &[&str],
         people: Arc<dyn PasswordSource>,
         change: impl FnOnce(TokenService) -> TokenService,
@@ -267,7 +170,7 @@ impl Rig {
     }
 
     async fn record(&self, id: FamilyId) -> Option<Family> {
-        self.families.inner.family(&self.ctx, "default", id).await.unwrap().found()
+        self.families.inner().family(&self.ctx, "default", id).await.unwrap().found()
     }
 }
 
@@ -292,7 +195,7 @@ fn class(granted: Result<Granted>) -> &'static str {
 async fn a_renewal_that_fails_in_the_store_consumes_nothing() {
     let rig = Rig::new();
     let first = rig.log_in().await;
-    rig.families.fail(Fault::Before("renew"));
+    rig.families.set(Fault::Before("renew"));
     assert_eq!(class(rig.renew(&first.refresh_token).await), "unavailable");
     assert_eq!(rig.record(first.family).await.unwrap().generation, 1);
     rig.clock.advance(Duration::from_secs(3_600));
@@ -303,11 +206,11 @@ async fn a_renewal_that_fails_in_the_store_consumes_nothing() {
 async fn a_renewal_whose_answer_is_lost_in_the_store_is_given_again() {
     let rig = Rig::new();
     let first = rig.log_in().await;
-    rig.families.fail(Fault::After("renew"));
+    rig.families.set(Fault::After("renew"));
     assert_eq!(class(rig.renew(&first.refresh_token).await), "unavailable");
     assert_eq!(rig.record(first.family).await.unwrap().generation, 2);
     for fault in [Fault::Before("family"), Fault::Before("retry"), Fault::After("retry")] {
-        rig.families.fail(fault);
+        rig.families.set(fault);
         assert_eq!(class(rig.renew(&first.refresh_token).await), "unavailable", "{fault:?}");
     }
     let second = tokens(rig.renew(&first.refresh_token).await);
@@ -319,7 +222,7 @@ async fn a_renewal_whose_answer_is_lost_in_the_store_is_given_again() {
 async fn a_login_that_can_not_be_kept_gives_nothing() {
     let rig = Rig::new();
     for fault in [Fault::Before("begin"), Fault::After("begin")] {
-        rig.families.fail(fault);
+        rig.families.set(fault);
         assert_eq!(class(rig.try_log_in().await), "unavailable");
     }
 }
@@ -329,7 +232,7 @@ async fn an_end_that_fails_is_no_end() {
     let rig = Rig::new();
     let first = rig.log_in().await;
     for by in [Bearing::Refresh(&first.refresh_token), Bearing::Access(&first.access_token)] {
-        rig.families.fail(Fault::Before("end"));
+        rig.families.set(Fault::Before("end"));
         let error = rig.service.logout(&rig.ctx, &by).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable);
         assert!(rig.record(first.family).await.unwrap().ended.is_none());
@@ -337,7 +240,7 @@ async fn an_end_that_fails_is_no_end() {
     // A reuse that could not be punished is an outage, and is found again.
     rig.renew(&first.refresh_token).await.unwrap();
     rig.clock.advance(Duration::from_secs(31));
-    rig.families.fail(Fault::Before("end"));
+    rig.families.set(Fault::Before("end"));
     assert_eq!(class(rig.renew(&first.refresh_token).await), "unavailable");
     assert_eq!(class(rig.renew(&first.refresh_token).await), "reused");
     let reused = rig.heard.0.lock().unwrap().iter().filter(|told| told.starts_with("refresh_reuse")).count();
@@ -350,13 +253,13 @@ async fn where_nobody_knows_what_was_revoked_no_token_is_good() {
     let first = rig.log_in().await;
     let check = || rig.service.check(&rig.ctx, &first.access_token);
     for fault in [Fault::Before("is_revoked"), Fault::After("is_revoked")] {
-        rig.families.fail(fault);
+        rig.families.set(fault);
         assert_eq!(check().await.unwrap_err().kind(), ErrorKind::Unavailable);
     }
     assert!(matches!(check().await, Ok(Checked::Valid(_))));
     // That it was seen in use need not be noted.
     let second = tokens(rig.renew(&first.refresh_token).await);
-    rig.families.fail(Fault::Before("confirm"));
+    rig.families.set(Fault::Before("confirm"));
     assert!(matches!(rig.service.check(&rig.ctx, &second.access_token).await, Ok(Checked::Valid(_))));
     assert!(!rig.record(first.family).await.unwrap().confirmed);
     assert!(matches!(rig.service.check(&rig.ctx, &second.access_token).await, Ok(Checked::Valid(_))));
@@ -371,8 +274,8 @@ async fn a_token_that_is_newer_than_the_store_is_refused_told_and_ends_nothing()
     let third = tokens(rig.renew(&second.refresh_token).await);
     // The store was set back to what it was after the login.
     let before = Family { generation: 1, ..rig.record(first.family).await.unwrap() };
-    let set_back = Faulty::new();
-    set_back.inner.begin(&rig.ctx, &before).await.unwrap();
+    let set_back = faulty();
+    set_back.inner().begin(&rig.ctx, &before).await.unwrap();
     let clock = Arc::clone(&rig.clock);
     let later = Rig::with_key(clock, rig.key.clone(), set_back, &["a"], |service| service);
     assert_eq!(class(later.renew(&third.refresh_token).await), "forged");
@@ -385,7 +288,7 @@ async fn a_token_that_is_newer_than_the_store_is_refused_told_and_ends_nothing()
 #[tokio::test]
 async fn what_the_application_says_stands_in_the_token_and_its_failure_consumes_nothing() {
     let says = Arc::new(Says::default());
-    let rig = Rig::over(Faulty::new(), &["a"], {
+    let rig = Rig::over(faulty(), &["a"], {
         let says = Arc::clone(&says) as Arc<dyn ClaimsFor>;
         |service| service.with_claims(says)
     });
@@ -409,8 +312,7 @@ async fn what_the_application_says_stands_in_the_token_and_its_failure_consumes_
 
 #[tokio::test]
 async fn who_shows_wrong_tokens_is_made_to_wait_and_a_right_one_is_not() {
-    let rig =
-        Rig::over(Faulty::new(), &["a"], |service| service.with_throttle(Arc::new(Few(AtomicU32::new(2)))));
+    let rig = Rig::over(faulty(), &["a"], |service| service.with_throttle(Arc::new(Few(AtomicU32::new(2)))));
     let first = rig.log_in().await;
     assert_eq!(class(rig.renew("nonsense").await), "malformed");
     assert_eq!(class(rig.renew(&"é".repeat(1_000)).await), "malformed");
@@ -481,7 +383,7 @@ async fn where_no_source_can_tell_who_has_a_login_its_sessions_are_good() {
     let key = Jwk::generate(KeyType::Ed25519, None).unwrap();
     let time = Arc::clone(&clock) as Arc<dyn Clock>;
     let people = Arc::new(Mute(ByTable::new(Arc::new(MemoryStore::named("app")), time)));
-    let rig = Rig::made(clock, key, Faulty::new(), &["a"], people, |service| service);
+    let rig = Rig::made(clock, key, faulty(), &["a"], people, |service| service);
     let first = rig.log_in().await;
     let second = tokens(rig.renew(&first.refresh_token).await);
     let Ok(Checked::Valid(state)) = rig.service.check(&rig.ctx, &second.access_token).await else { panic!() };
@@ -496,13 +398,13 @@ async fn what_ends_voids_what_is_remembered_also_where_the_answer_is_lost() {
     let login = Login::parse(rig.service.realm().id(), "calvin").unwrap();
     let voided = || rig.fence.invalidations();
     let before = voided();
-    rig.families.fail(Fault::After("end"));
+    rig.families.set(Fault::After("end"));
     rig.service.logout(&rig.ctx, &Bearing::Refresh(&first.refresh_token)).await.unwrap_err();
     assert_eq!(voided(), before + 1);
-    rig.families.fail(Fault::After("end"));
+    rig.families.set(Fault::After("end"));
     rig.service.end_person(&rig.ctx, &login, EndReason::Revoked).await.unwrap_err();
     assert_eq!(voided(), before + 2);
-    rig.families.fail(Fault::After("revoke"));
+    rig.families.set(Fault::After("revoke"));
     rig.service.revoke(&rig.ctx, &first.access_token).await.unwrap_err();
     assert_eq!(voided(), before + 3);
 }

@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use auth_core::{
-    Account, Audit, Clock, Ctx, End, Ends, Error, ErrorKind, Families, Family, FamilyId, Fence, GroupOracle,
-    GroupUnion, HashCheck, Issued, Login, LoginEvent, LoginRule, Lookup, Millis, Password, PasswordSource,
-    Realm, Renewal, Result, Retry, Revocations, Revoked, SessionEvent, SourceInfo, Stamp, TokenCache,
-    TokenId, TokenState, Verdict, Watch,
+    Account, Audit, Clock, Ctx, Error, ErrorKind, Fence, GroupOracle, GroupUnion, HashCheck, Login,
+    LoginEvent, LoginRule, Lookup, Password, PasswordSource, Realm, Result, SessionEvent, SourceInfo, Stamp,
+    TokenCache, TokenId, TokenState, Verdict, Watch,
 };
 use auth_http::{CookieMode, FrontConfig, OneService, Realms, TokenRoutes, token_router};
-use auth_testkit::{ByTable, ManualClock, MemoryStore, realm_with};
+pub(crate) use auth_testkit::FamilyFault as Fault;
+use auth_testkit::{ByTable, FaultyFamilies, ManualClock, MemoryStore, realm_with};
 use auth_token::{
     Jwk, JwtConfig, JwtFormat, KeyRing, KeyType, MemoryFamilies, NoThrottle, Parts, Profile, RefreshSecrets,
     Throttle, TokenService, TokenSettings,
@@ -60,7 +60,7 @@ pub(crate) struct Rig {
     pub(crate) app: Router,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) store: Arc<MemoryStore>,
-    pub(crate) families: Arc<Flaky>,
+    pub(crate) families: Arc<FaultyFamilies>,
     pub(crate) people: Arc<Down>,
     pub(crate) cache: Arc<MapCache>,
     pub(crate) heard: Arc<Heard>,
@@ -89,7 +89,7 @@ impl Rig {
         )
         .with_groups(GroupUnion::new(vec![groups]))
         .with_audit(Arc::<Heard>::clone(&heard));
-        let families = Arc::new(Flaky::default());
+        let families = Arc::new(FaultyFamilies::new(Arc::new(MemoryFamilies::new(10_000))));
         let fence = Arc::new(Fence::new());
         let cache = Arc::new(MapCache {
             clock: Arc::clone(&clock),
@@ -104,7 +104,7 @@ impl Rig {
             format: Arc::new(
                 JwtFormat::new(JwtConfig::new(plan.profile), Arc::new(ring), clock.wall()).unwrap(),
             ),
-            families: Arc::<Flaky>::clone(&families),
+            families: Arc::<FaultyFamilies>::clone(&families),
             cache: Arc::<MapCache>::clone(&cache),
             fence,
             clock: Arc::clone(&clock),
@@ -375,115 +375,5 @@ impl TokenCache for MapCache {
         }
         self.hits.fetch_add(1, Ordering::SeqCst);
         Some(Lookup::Found(state.clone()))
-    }
-}
-
-/// Sessions in memory, in a store that can fail or hang.
-#[derive(Debug)]
-pub(crate) struct Flaky {
-    pub(crate) inner: MemoryFamilies,
-    fault: Mutex<Fault>,
-    checks: AtomicU64,
-}
-
-/// What the store of sessions does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum Fault {
-    #[default]
-    None,
-    /// Every question fails.
-    Fails(ErrorKind),
-    /// Renewals alone fail.
-    FailsToRenew,
-    /// Nothing is ever answered.
-    Hangs,
-}
-
-impl Default for Flaky {
-    fn default() -> Self {
-        Self { inner: MemoryFamilies::new(10_000), fault: Mutex::default(), checks: AtomicU64::new(0) }
-    }
-}
-
-impl Flaky {
-    /// How often it was asked whether a token is revoked.
-    pub(crate) fn checks(&self) -> u64 {
-        self.checks.load(Ordering::SeqCst)
-    }
-
-    pub(crate) fn set(&self, fault: Fault) {
-        *self.fault.lock().unwrap() = fault;
-    }
-
-    async fn pass(&self, renews: bool) -> Result<()> {
-        let fault = *self.fault.lock().unwrap();
-        match fault {
-            Fault::Fails(kind) => Err(Error::new(kind, "no sessions")),
-            Fault::FailsToRenew if renews => Err(Error::new(ErrorKind::Unavailable, "no room")),
-            Fault::Hangs => std::future::pending().await,
-            Fault::None | Fault::FailsToRenew => Ok(()),
-        }
-    }
-}
-
-#[async_trait]
-impl Revocations for Flaky {
-    async fn revoke(
-        &self,
-        ctx: &Ctx,
-        realm: &str,
-        what: &Revoked<'_>,
-        at: Millis,
-        until: Millis,
-    ) -> Result<()> {
-        self.pass(false).await?;
-        self.inner.revoke(ctx, realm, what, at, until).await
-    }
-    async fn is_revoked(&self, ctx: &Ctx, realm: &str, token: &Issued<'_>, now: Millis) -> Result<bool> {
-        self.pass(false).await?;
-        self.checks.fetch_add(1, Ordering::SeqCst);
-        self.inner.is_revoked(ctx, realm, token, now).await
-    }
-}
-
-#[async_trait]
-impl Families for Flaky {
-    async fn begin(&self, ctx: &Ctx, family: &Family) -> Result<()> {
-        self.pass(false).await?;
-        self.inner.begin(ctx, family).await
-    }
-    async fn family(&self, ctx: &Ctx, realm: &str, id: FamilyId) -> Result<Lookup<Family>> {
-        self.pass(false).await?;
-        self.inner.family(ctx, realm, id).await
-    }
-    async fn renew(&self, ctx: &Ctx, realm: &str, id: FamilyId, renewal: &Renewal) -> Result<bool> {
-        self.pass(true).await?;
-        self.inner.renew(ctx, realm, id, renewal).await
-    }
-    async fn retry(&self, ctx: &Ctx, realm: &str, id: FamilyId, retry: &Retry) -> Result<bool> {
-        self.pass(false).await?;
-        self.inner.retry(ctx, realm, id, retry).await
-    }
-    async fn confirm(&self, ctx: &Ctx, realm: &str, id: FamilyId, generation: u32) -> Result<()> {
-        self.pass(false).await?;
-        self.inner.confirm(ctx, realm, id, generation).await
-    }
-    async fn end(&self, ctx: &Ctx, realm: &str, what: &Ends<'_>, end: &End) -> Result<u64> {
-        self.pass(false).await?;
-        self.inner.end(ctx, realm, what, end).await
-    }
-    async fn sessions(
-        &self,
-        ctx: &Ctx,
-        realm: &str,
-        login: &str,
-        now: Millis,
-        most: u32,
-    ) -> Result<Vec<Family>> {
-        self.pass(false).await?;
-        self.inner.sessions(ctx, realm, login, now, most).await
-    }
-    async fn clean(&self, ctx: &Ctx, now: Millis, most: u32) -> Result<u64> {
-        self.inner.clean(ctx, now, most).await
     }
 }
