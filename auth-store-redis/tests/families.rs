@@ -17,15 +17,13 @@ use auth_core::{
     Renewal, Result, Retry, Revocations, Revoked, TokenMark,
 };
 use auth_store_redis::{RedisConfig, RedisFamilies};
-use auth_testkit::servers::{Redis, RedisCluster, RedisOptions, Reply, Restart, skipped, stopwatch};
-use auth_testkit::suite::{FamilyBench, START, run_all_families};
+use auth_testkit::servers::{Redis, RedisCluster, RedisOptions, Reply, Restart, skipped};
+use auth_testkit::suite::{FamilyBench, HOUR, START, renewal, run_all_families};
 use auth_testkit::{Proxy, Way};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
 use rig::{PREFIX, config, refuse_listing, until};
-
-const HOUR: Millis = 3_600_000;
 
 fn ctx() -> Ctx {
     Ctx::new()
@@ -46,7 +44,7 @@ fn with_log(sync: &str) -> Redis {
 }
 
 fn bench(store: &Arc<RedisFamilies>) -> FamilyBench {
-    FamilyBench::new(Arc::<RedisFamilies>::clone(store), Arc::<RedisFamilies>::clone(store))
+    FamilyBench::alone(store)
 }
 
 async fn one(store: &RedisFamilies, bench: &FamilyBench) -> Family {
@@ -56,8 +54,7 @@ async fn one(store: &RedisFamilies, bench: &FamilyBench) -> Family {
 }
 
 async fn renew(store: &RedisFamilies, id: FamilyId, from: u32) -> Result<bool> {
-    let renewal = Renewal { from, at: START + 1, idle_end: START + HOUR };
-    store.renew(&ctx(), "main", id, &renewal).await
+    store.renew(&ctx(), "main", id, &renewal(from)).await
 }
 
 async fn generation(store: &RedisFamilies, id: FamilyId) -> Result<Option<u32>> {
@@ -77,15 +74,8 @@ async fn is_revoked(store: &RedisFamilies, token: &Issued<'_>, now: Millis) -> b
 }
 
 /// Asks until it is answered.
-async fn answered<T>(mut ask: impl AsyncFnMut() -> Result<T>) -> T {
-    let began = stopwatch();
-    loop {
-        match ask().await {
-            Ok(answer) => return answer,
-            Err(error) => assert!(began.elapsed() < Duration::from_secs(30), "{error:?}"),
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+async fn answered<T>(ask: impl AsyncFnMut() -> Result<T>) -> T {
+    auth_testkit::answered(Duration::from_secs(30), ask).await
 }
 
 /// Says that the server is to be believed from the beginning of time: the suite's times are its own.

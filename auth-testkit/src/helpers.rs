@@ -1,10 +1,14 @@
 //! Short words for what every test needs.
 
+use std::time::Duration;
+
 use auth_core::{
-    Fingerprint, Id, Login, LoginRule, ObjectRef, Password, Principal, RealmId, SourceInfo, StoredHash,
+    Fingerprint, Id, Login, LoginRule, ObjectRef, Password, Principal, RealmId, Result, SourceInfo,
+    StoredHash,
 };
 
 use crate::World;
+use crate::servers::stopwatch;
 
 /// Returns the realm `default`, case-mapped.
 ///
@@ -89,4 +93,20 @@ pub fn object(domain: &str, id: i64) -> ObjectRef {
 #[must_use]
 pub fn require_all() -> bool {
     std::env::var("REQUIRE_ALL").is_ok_and(|value| value == "1" || value == "true")
+}
+
+/// Asks until there is an answer, as one does whose server comes back.
+///
+/// # Panics
+/// If there is none in time.
+pub async fn answered<T>(patience: Duration, mut ask: impl AsyncFnMut() -> Result<T>) -> T {
+    const PAUSE: Duration = Duration::from_millis(5);
+    let began = stopwatch();
+    loop {
+        match ask().await {
+            Ok(answer) => return answer,
+            Err(error) => assert!(began.elapsed() < patience, "{error:?}"),
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
 }

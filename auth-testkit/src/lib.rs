@@ -30,7 +30,7 @@ pub use clock::ManualClock;
 pub use counting::{CountingSource, Counts};
 pub use faulty::{FamilyFault, FaultyFamilies};
 pub use helpers::{
-    hash, info, login, object, password, principal, principal_at, realm, realm_with, require_all,
+    answered, hash, info, login, object, password, principal, principal_at, realm, realm_with, require_all,
 };
 pub use log::Log;
 pub use memory::MemoryStore;

@@ -319,21 +319,18 @@ impl Families for MemoryFamilies {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use auth_testkit::suite::{FamilyBench, START, run_all_families};
-
-    const HOUR: Millis = 3_600_000;
+    use auth_testkit::suite::{FamilyBench, HOUR, START, run_all_families};
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn memory_does_what_all_stores_of_sessions_do() {
         let store = Arc::new(MemoryFamilies::new(100_000));
-        run_all_families(&FamilyBench::new(Arc::<MemoryFamilies>::clone(&store), store)).await;
+        run_all_families(&FamilyBench::alone(&store)).await;
     }
 
     #[tokio::test]
     async fn what_is_full_refuses_what_is_new_and_forgets_nothing_that_lives() {
         let store = Arc::new(MemoryFamilies::new(3));
-        let bench =
-            FamilyBench::new(Arc::<MemoryFamilies>::clone(&store), Arc::<MemoryFamilies>::clone(&store));
+        let bench = FamilyBench::alone(&store);
         let ctx = Ctx::new();
         let mut all = Vec::new();
         for n in 0..3 {

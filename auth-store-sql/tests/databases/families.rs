@@ -8,22 +8,20 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use auth_core::{
-    Ctx, Device, End, EndReason, Ends, Error, ErrorKind, Families, Family, Issued, Lookup, Renewal, Result,
-    Retry, Revocations, Revoked, TokenMark,
+    Ctx, Device, End, EndReason, Ends, Error, ErrorKind, Families, Family, Issued, Lookup, Result, Retry,
+    Revocations, Revoked, TokenMark,
 };
 use auth_store_sql::{SqlConfig, SqlFamilies};
 use auth_testkit::Proxy;
 use auth_testkit::Way;
 use auth_testkit::servers::stopwatch;
-use auth_testkit::suite::{FamilyBench, START, run_all_families};
+use auth_testkit::suite::{FamilyBench, HOUR, START, renewal, run_all_families};
 use futures_util::future::join_all;
 use proptest::strategy::{Strategy as _, ValueTree as _};
 use proptest::test_runner::TestRunner;
 
 use crate::common::{connect, ctx};
 use crate::on::{ALL, Database, Engine, On, SERVERS, Server, tests};
-
-const HOUR: u64 = 3_600_000;
 
 /// Longer than any error may take here.
 const BOUND: Duration = Duration::from_secs(5);
@@ -47,7 +45,7 @@ async fn bench(config: &SqlConfig) -> FamilyBench {
 }
 
 async fn one(store: &Arc<SqlFamilies>) -> (FamilyBench, Family) {
-    let bench = FamilyBench::new(Arc::<SqlFamilies>::clone(store), Arc::<SqlFamilies>::clone(store));
+    let bench = FamilyBench::alone(store);
     let mut family = bench.family("main", "calvin");
     // Nobody else's in this database either.
     let mut id = [0; 16];
@@ -64,8 +62,7 @@ fn rand() -> u128 {
 }
 
 async fn renew(store: &SqlFamilies, family: &Family, from: u32) -> Result<bool> {
-    let renewal = Renewal { from, at: START + 1, idle_end: START + HOUR };
-    store.renew(&ctx(), &family.realm, family.id, &renewal).await
+    store.renew(&ctx(), &family.realm, family.id, &renewal(from)).await
 }
 
 async fn generation(store: &SqlFamilies, family: &Family) -> Result<u32> {
@@ -73,15 +70,8 @@ async fn generation(store: &SqlFamilies, family: &Family) -> Result<u32> {
 }
 
 /// Asks until it is answered, for as long as anything may take.
-async fn answered<T>(mut ask: impl AsyncFnMut() -> Result<T>) -> T {
-    let began = stopwatch();
-    loop {
-        match ask().await {
-            Ok(answer) => return answer,
-            Err(error) => assert!(began.elapsed() < 2 * BOUND, "{error:?}"),
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+async fn answered<T>(ask: impl AsyncFnMut() -> Result<T>) -> T {
+    auth_testkit::answered(2 * BOUND, ask).await
 }
 
 fn is<T: std::fmt::Debug>(kind: ErrorKind, answer: Result<T>) -> Error {
@@ -106,8 +96,7 @@ async fn sessions_are_kept_as_all_stores_keep_them(on: On) {
 
 async fn sessions_in_memory_are_kept_as_all_stores_keep_them(_on: On) {
     let store = open(&SqlConfig::new("sqlite::memory:")).await;
-    let bench = FamilyBench::new(Arc::<SqlFamilies>::clone(&store), store);
-    run_all_families(&bench.with_rounds(100)).await;
+    run_all_families(&FamilyBench::alone(&store).with_rounds(100)).await;
 }
 
 async fn the_tables_stand_beside_any_others(on: On) {
@@ -264,8 +253,7 @@ async fn a_lock_of_somebody_else_is_waited_for_in_bounds(on: On) {
 async fn an_end_that_loses_against_another_transaction_is_done_anew(on: On) {
     let database = on.empty();
     let store = open(&patient(database.config())).await;
-    let handle = || Arc::<SqlFamilies>::clone(&store);
-    let (bench, mut both) = (FamilyBench::new(handle(), handle()), Vec::new());
+    let (bench, mut both) = (FamilyBench::alone(&store), Vec::new());
     for n in 0..2 {
         let family = Family { created_at: START + n, ..bench.family("main", "calvin") };
         store.begin(&ctx(), &family).await.unwrap();

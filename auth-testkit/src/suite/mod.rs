@@ -31,7 +31,7 @@ use crate::{ManualClock, Standing, User, World, info};
 pub use accounts::account_cases;
 pub use counters::{CounterBench, counter_cases, run_all_counters};
 pub use directories::{Managed, directory_cases, load, run_all_directory};
-pub use families::{FamilyBench, START, family_cases, run_all_families};
+pub use families::{FamilyBench, HOUR, START, family_cases, renewal, run_all_families};
 pub use groups::group_cases;
 pub use objects::object_cases;
 pub use passwords::password_cases;

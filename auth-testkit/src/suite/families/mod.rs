@@ -40,6 +40,12 @@ impl FamilyBench {
         Self { store, other, rounds: 1_000, next: AtomicU64::new(1) }
     }
 
+    /// Takes a store with no other process beside it.
+    #[must_use]
+    pub fn alone<S: Families + 'static>(store: &Arc<S>) -> Self {
+        Self::new(Arc::<S>::clone(store), Arc::<S>::clone(store))
+    }
+
     /// Says how many rounds races go.
     #[must_use]
     pub const fn with_rounds(mut self, rounds: u32) -> Self {
@@ -130,7 +136,14 @@ impl FamilyBench {
 pub const START: Millis = 1_750_000_000_000;
 
 const SECOND: Millis = 1_000;
-const HOUR: Millis = 3_600 * SECOND;
+/// How long a family of the suite may lie unused.
+pub const HOUR: Millis = 3_600 * SECOND;
+
+/// Makes a renewal of this generation, just after [`START`].
+#[must_use]
+pub const fn renewal(from: u32) -> Renewal {
+    Renewal { from, at: START + 1, idle_end: START + HOUR }
+}
 
 /// Runs every case for [`Families`].
 ///
