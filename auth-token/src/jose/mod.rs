@@ -10,6 +10,8 @@ mod pem;
 mod set;
 mod sign;
 mod verify;
+#[cfg(test)]
+mod wycheproof;
 
 pub use alg::{Algorithm, KeyType};
 pub use jwk::{Jwk, Purpose, Short};
