@@ -187,9 +187,25 @@ impl Gatepost {
     #[track_caller]
     #[must_use]
     pub fn serve_on_a_small_disk(&self) -> Server {
+        self.limited("")
+    }
+
+    /// The same, where the disk is full from the start: nothing can be written.
+    ///
+    /// # Panics
+    /// If it does not start.
+    #[track_caller]
+    #[must_use]
+    pub fn serve_on_a_full_disk(&self) -> Server {
+        self.limited("ulimit -S -f 0;")
+    }
+
+    #[track_caller]
+    fn limited(&self, limit: &str) -> Server {
         // A signal that is ignored stays so: a write beyond the limit fails then, and kills nobody.
+        let script = format!("trap '' XFSZ; {limit} exec \"$0\" \"$@\"");
         let mut shell = process::bound("sh", false);
-        shell.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]).arg(process::gatepost());
+        shell.args(["-c", &script]).arg(process::gatepost());
         self.started(self.at_home(shell, &["serve"]))
     }
 

@@ -21,11 +21,11 @@ const ROOM: u64 = 200_000;
 const ENOUGH: usize = 2_000;
 
 /// A server that remembers no access token, so that each check reads what is on the disk.
+const CONFIG: &str = "[password]\nupgrade = false\nargon2 = { memory_kib = 64, passes = 1 }\n\
+                      [cache]\nkind = 'none'\n[token]\nrefresh = { grace = '300s', retries = 1000 }\n";
+
 fn installed() -> Gatepost {
-    let gatepost = Gatepost::with_config(
-        "[password]\nupgrade = false\nargon2 = { memory_kib = 64, passes = 1 }\n\
-         [cache]\nkind = 'none'\n[token]\nrefresh = { grace = '300s', retries = 1000 }\n",
-    );
+    let gatepost = Gatepost::with_config(CONFIG);
     gatepost.must(&["user", "add", "calvin", "--hash", HASH], b"");
     gatepost
 }
@@ -169,4 +169,27 @@ fn a_disk_that_takes_nothing_at_all_not_even_the_log_is_an_outage() {
     is_full(&server, &clients);
     server.disk_is_full_at(None);
     is_well(&gatepost, &server, &mut clients);
+}
+
+#[test]
+fn a_server_starts_on_a_full_disk_and_goes_on_when_there_is_room() {
+    let gatepost =
+        Gatepost::with_config(&format!("{CONFIG}[source.people]\nkind = 'file'\npath = 'FOLDER/people'\n"));
+    gatepost.write("people", &format!("calvin:{HASH}\n"));
+    for killed in [false, true] {
+        let server = gatepost.serve();
+        let mut clients = vec![given(&login(&server))];
+        if killed {
+            server.kill()
+        } else {
+            drop(server)
+        }
+        let server = gatepost.serve_on_a_full_disk();
+        assert_eq!(server.login("/auth/nginx", "calvin", "hobbes").status, 200);
+        is_an_outage(&renew(&server, &clients[0]));
+        is_an_outage(&login(&server));
+        server.disk_is_full_at(None);
+        goes_on(&server, &mut clients[0]);
+        no_alarm(&server);
+    }
 }
