@@ -178,7 +178,7 @@ fn a_server_starts_on_a_full_disk_and_goes_on_when_there_is_room() {
     gatepost.write("people", &format!("calvin:{HASH}\n"));
     for killed in [false, true] {
         let server = gatepost.serve();
-        let mut clients = vec![given(&login(&server))];
+        let mut last = given(&login(&server));
         if killed {
             server.kill()
         } else {
@@ -186,10 +186,10 @@ fn a_server_starts_on_a_full_disk_and_goes_on_when_there_is_room() {
         }
         let server = gatepost.serve_on_a_full_disk();
         assert_eq!(server.login("/auth/nginx", "calvin", "hobbes").status, 200);
-        is_an_outage(&renew(&server, &clients[0]));
+        is_an_outage(&renew(&server, &last));
         is_an_outage(&login(&server));
         server.disk_is_full_at(None);
-        goes_on(&server, &mut clients[0]);
+        goes_on(&server, &mut last);
         no_alarm(&server);
     }
 }
