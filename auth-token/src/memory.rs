@@ -358,4 +358,42 @@ mod tests {
         let end = End { at: START + HOUR, until: START + 2 * HOUR, ..end };
         assert_eq!(store.end(&ctx, "a", &Ends::Family(later.id), &end).await.unwrap(), 1);
     }
+
+    #[tokio::test]
+    async fn what_is_revoked_again_needs_no_room_and_is_remembered_for_longer() {
+        let store = MemoryFamilies::new(1);
+        let ctx = Ctx::new();
+        let revoke = async |login: &'static str, until| {
+            store.revoke(&ctx, "a", &Revoked::Person(login), START, until).await.map_err(|error| error.kind())
+        };
+        revoke("calvin", START + HOUR).await.unwrap();
+        assert_eq!(revoke("susie", START + HOUR).await, Err(ErrorKind::Overloaded));
+        for until in [START + 3 * HOUR, START + 2 * HOUR] {
+            revoke("calvin", until).await.unwrap();
+        }
+        let mark = TokenMark::new([7; 32]);
+        let token = Issued { mark, family: None, login: "calvin", at: Some(START) };
+        for (now, revoked) in
+            [(START + 2 * HOUR, true), (START + 3 * HOUR - 1, true), (START + 3 * HOUR, false)]
+        {
+            assert_eq!(store.clean(&ctx, now, 10).await.unwrap(), u64::from(!revoked));
+            assert_eq!(store.is_revoked(&ctx, "a", &token, now).await.unwrap(), revoked);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_deleted_leaves_nothing_behind() {
+        let store = Arc::new(MemoryFamilies::new(10));
+        let bench =
+            FamilyBench::new(Arc::<MemoryFamilies>::clone(&store), Arc::<MemoryFamilies>::clone(&store));
+        let ctx = Ctx::new();
+        let family = bench.family("a", "calvin");
+        store.begin(&ctx, &family).await.unwrap();
+        let end = End { at: START, reason: auth_core::EndReason::Logout, until: family.absolute_end };
+        store.end(&ctx, "a", &Ends::Realm, &end).await.unwrap();
+        assert_eq!(store.clean(&ctx, family.absolute_end, 10).await.unwrap(), 2);
+        let state = store.state();
+        assert!(state.families.is_empty() && state.by_login.is_empty() && state.by_end.is_empty());
+        assert!(state.revoked.is_empty() && state.by_until.is_empty());
+    }
 }

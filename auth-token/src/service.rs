@@ -14,8 +14,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use async_trait::async_trait;
 use auth_core::{
     Account, AccountState, Audit, Clock, Ctx, Device, End, EndReason, Ends, Error, ErrorKind, Families,
-    Family, FamilyId, Fence, Login, Lookup, Millis, NoAudit, Principal, Realm, Reject, Renewal, Result,
-    Retry, Revoked, SessionChange, SessionEvent, Subject, TokenCache, Verdict,
+    Family, FamilyId, Fence, Freshness, Issued, Login, Lookup, Millis, NoAudit, Principal, Realm, Reject,
+    Renewal, Result, Retry, Revoked, SessionChange, SessionEvent, Subject, TokenCache, TokenMark, Verdict,
 };
 use lru::LruCache;
 use zeroize::Zeroizing;
@@ -177,10 +177,13 @@ impl TokenService {
 
     /// Begins a session for who shows the right password.
     ///
+    /// Sessions that end meanwhile, since the password was changed or its owner has logged out everywhere, take this one
+    /// with them: then the password is looked at once more.
+    ///
     /// # Errors
     /// Any kind: nobody could find out, or the session could not be kept.
     /// [`Throttled`](ErrorKind::Throttled) where the guard makes wait.
-    pub async fn login(&self, ctx: &Ctx, ask: LoginAsk<'_>) -> Result<Granted> {
+    pub async fn login(&self, ctx: &Ctx, mut ask: LoginAsk<'_>) -> Result<Granted> {
         // Said before the password is looked at, so that it tells nothing about it.
         let Some(scopes) = self.settings.granted(ask.scope) else {
             return Ok(Granted::Refused(Refused::Scope));
@@ -188,13 +191,39 @@ impl TokenService {
         if let Some(client) = ask.client {
             check_client(client)?;
         }
-        let who = match self.parts.realm.attempt(ctx, ask.login, ask.password).await? {
+        let password = Zeroizing::new(std::mem::take(&mut ask.password));
+        ask.device = bounded(ask.device);
+        if let Some(granted) = self.log_in(ctx, &ask, &password, &scopes).await? {
+            return Ok(granted);
+        }
+        // The password may be another one by now. Or a store in a new life has taken what is older for revoked.
+        let ctx = ctx.clone().with_freshness(Freshness::Fresh);
+        match self.log_in(&ctx, &ask, &password, &scopes).await? {
+            Some(granted) => Ok(granted),
+            None => {
+                let error = Error::new(ErrorKind::Overloaded, "all sessions of this login are being ended");
+                Err(error.retry_after(SECOND))
+            }
+        }
+    }
+
+    /// Begins a session, unless all sessions of the login have ended since it was asked for: then it has ended with them.
+    async fn log_in(
+        &self,
+        ctx: &Ctx,
+        ask: &LoginAsk<'_>,
+        password: &[u8],
+        scopes: &[String],
+    ) -> Result<Option<Granted>> {
+        // Before the password is read anywhere.
+        let started = self.now();
+        let who = match self.parts.realm.attempt(ctx, ask.login, password.to_vec()).await? {
             Verdict::Accepted(who) => who,
-            Verdict::Rejected(reject) => return Ok(Granted::Refused(Refused::Credentials(reject))),
+            Verdict::Rejected(reject) => return Ok(Some(Granted::Refused(Refused::Credentials(reject)))),
         };
         let account = match self.standing(ctx, who.login(), Some(&who)).await? {
             Standing::Good(account) => account,
-            Standing::Bad(reject) => return Ok(Granted::Refused(Refused::Credentials(reject))),
+            Standing::Bad(reject) => return Ok(Some(Granted::Refused(Refused::Credentials(reject)))),
         };
         let now = self.now();
         let (idle, absolute) = if ask.remember {
@@ -210,7 +239,7 @@ impl TokenService {
             person: person::text(&who),
             client: ask.client.map(str::to_owned),
             scope: scopes.join(" "),
-            device: bounded(ask.device),
+            device: ask.device.clone(),
             secret: self.parts.secrets.present().to_owned(),
             generation: 1,
             rotated_at: now,
@@ -219,16 +248,27 @@ impl TokenService {
             created_at: now,
             last_used_at: now,
             idle: millis(idle),
-            idle_end: now.saturating_add(millis(idle)).min(absolute_end),
+            idle_end: now.saturating_add(millis(idle)),
             absolute_end,
             ended: None,
         };
         let facts = Arc::new(self.facts_of(&family)?);
-        let access = self.access(ctx, &family, &account, &scopes, now).await?;
+        let access = self.access(ctx, &family, &account, scopes, now).await?;
         self.parts.families.begin(ctx, &family).await?;
+        // Whoever ended them before it was there has left a revocation; whoever does afterwards finds it.
+        let issued = Issued {
+            mark: TokenMark::new([0; 32]),
+            family: None,
+            login: who.login().as_str(),
+            at: Some(started),
+        };
+        if self.parts.families.is_revoked(ctx, self.name(), &issued, self.now()).await? {
+            self.end(ctx, &Ends::Family(family.id), EndReason::Revoked).await?;
+            return Ok(None);
+        }
         self.remember(family.id, &facts);
         self.tell(ctx, &facts, Some(family.id), SessionChange::Begun, None);
-        self.tokens(access, &facts, family.id, 1, &scopes, family.idle_end)
+        self.tokens(access, &facts, family.id, 1, scopes, family.idle_end).map(Some)
     }
 
     /// Renews a session by its newest refresh token.
@@ -246,7 +286,7 @@ impl TokenService {
         else {
             return no(GrantRefusal::Unknown);
         };
-        if facts.client.as_deref() != ask.client && (facts.client.is_some() || ask.client.is_some()) {
+        if facts.client.as_deref() != ask.client {
             self.tell(ctx, &facts, Some(shown.family), SessionChange::ClientMismatch, None);
             return no(GrantRefusal::Client);
         }
@@ -662,7 +702,7 @@ impl TokenService {
             expires_at,
             leeway: self.settings.leeway,
             refresh_token,
-            refresh_expires_at: at(idle_end.min(facts.absolute_end)),
+            refresh_expires_at: at(idle_end),
             session_expires_at: at(facts.absolute_end),
         })))
     }

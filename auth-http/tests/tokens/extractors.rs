@@ -204,9 +204,10 @@ async fn a_request_is_checked_once_however_many_ask() {
     rig.cache.forget();
     let app = app(&rig);
     let token = rig.login().await.access();
+    let before = rig.families.asked("is_revoked");
     for asked in 1..3 {
         says(&ask(&app, "/both", Some(&token)).await, "read write");
-        assert_eq!((rig.families.asked("is_revoked"), rig.cache.hits()), (asked, 0));
+        assert_eq!((rig.families.asked("is_revoked"), rig.cache.hits()), (before + asked, 0));
     }
 }
 

@@ -63,5 +63,10 @@ mod tests {
         let long = who("app", Id::text(&"x".repeat(600)));
         assert!(text(&long).len() == 65 && principal(&login, &text(&long)).is_none());
         assert_ne!(text(&long), text(&who("app", Id::text(&"x".repeat(601)))));
+        // As long as is kept: source, mark, kind and id.
+        let most = Family::MAX_PERSON_BYTES - "app".len() - 2;
+        let longest = who("app", Id::text(&"x".repeat(most)));
+        assert_eq!(principal(&login, &text(&longest)), Some(longest));
+        assert_eq!(text(&who("app", Id::text(&"x".repeat(most + 1)))).len(), 65);
     }
 }

@@ -230,9 +230,26 @@ mod tests {
                 .is_ok()
         };
         assert!(taken(&[("a", 32), ("b", 64)]));
-        for wrong in [&[][..], &[("a", 31)], &[("", 32)], &[("a", 32), ("a", 33)]] {
+        let (longest, longer) = ("n".repeat(64), "n".repeat(65));
+        assert!(taken(&[(&longest, 32)]));
+        for wrong in [&[][..], &[("a", 31)], &[("", 32)], &[("a", 32), ("a", 33)], &[(&longer, 32)]] {
             assert!(!taken(wrong), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn what_else_is_derived_is_another_key_for_each_purpose_realm_and_secret() {
+        let both = secrets(&["a", "b"]);
+        let keys = [
+            both.derived(b"one", "default"),
+            both.derived(b"two", "default"),
+            both.derived(b"one", "other"),
+            secrets(&["b", "a"]).derived(b"one", "default"),
+        ];
+        for (at, key) in keys.iter().enumerate() {
+            assert!(keys.iter().skip(at + 1).all(|other| **other != **key) && **key != [0; 32]);
+        }
+        assert_eq!(*both.derived(b"one", "default"), *keys[0], "derived again, it is the same");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Two processes, in effect: two stacks on one store of sessions, over people that the test holds in its hand.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
@@ -13,6 +13,7 @@ use auth_stack::{Opening, Provides, SourceKind, Stack, SystemClock};
 use auth_testkit::{ManualClock, MemoryStore};
 use auth_token::{Checked, Granted, LoginAsk, Refused, RenewAsk, TokenService, Tokens};
 use tempfile::TempDir;
+use tokio::sync::oneshot;
 
 use crate::Servers;
 
@@ -83,11 +84,25 @@ impl Bed {
 pub(crate) struct People {
     pub(crate) store: MemoryStore,
     down: AtomicBool,
+    // Who holds the next answer up: told when it was read, and waited for before it is given.
+    held: Mutex<Option<(oneshot::Sender<()>, oneshot::Receiver<()>)>>,
 }
 
 impl People {
     pub(crate) fn down(&self, down: bool) {
         self.down.store(down, Ordering::SeqCst);
+    }
+
+    /// Holds up the next account that is read: the one that is returned hears of it, and lets it go on.
+    pub(crate) fn hold(&self) -> (oneshot::Receiver<()>, oneshot::Sender<()>) {
+        let ((read, has_read), (go, going)) = (oneshot::channel(), oneshot::channel());
+        *self.held.lock().unwrap() = Some((read, going));
+        (has_read, go)
+    }
+
+    /// Whoever waits for an account to be read need not any longer.
+    pub(crate) fn let_go(&self) {
+        *self.held.lock().unwrap() = None;
     }
 
     fn reached(&self) -> Result<()> {
@@ -106,7 +121,13 @@ impl AccountSource for People {
 
     async fn account(&self, ctx: &Ctx, login: &Login) -> Result<Lookup<Account>> {
         self.reached()?;
-        self.store.account(ctx, login).await
+        let account = self.store.account(ctx, login).await;
+        let held = self.held.lock().unwrap().take();
+        if let Some((read, going)) = held {
+            read.send(()).unwrap();
+            going.await.unwrap();
+        }
+        account
     }
 
     async fn replace_hash(
@@ -179,7 +200,11 @@ impl Rig {
         let clock = ManualClock::new();
         // What a server's own clock ends is not over before it is here.
         clock.set_wall(SystemClock::new().wall());
-        let people = Arc::new(People { store: MemoryStore::named("app"), down: AtomicBool::new(false) });
+        let people = Arc::new(People {
+            store: MemoryStore::named("app"),
+            down: AtomicBool::new(false),
+            held: Mutex::default(),
+        });
         let ctx = Ctx::new().with_client([192, 0, 2, 7].into());
         let settings = settings.to_owned();
         let mut rig = Self { bed, people, clock, settings, stacks: Vec::new(), ctx };

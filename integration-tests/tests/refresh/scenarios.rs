@@ -5,9 +5,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-use auth_core::{AccountState, EndReason, ErrorKind, FamilyId};
+use auth_core::{AccountState, EndReason, ErrorKind, FamilyId, Login};
 use auth_testkit::World;
-use auth_token::{Bearing, Granted, LoginAsk, RenewAsk, Rotation};
+use auth_token::{Bearing, Granted, LoginAsk, RenewAsk, Rotation, TokenService};
 use base64::Engine as _;
 
 use crate::rig::{Bed, Place, REUSE, Rig, claims, id, is_grant, word};
@@ -49,6 +49,8 @@ scenarios![
     one_session_of_many_is_ended,
     nobody_ends_the_session_of_another,
     a_changed_password_ends_all_sessions,
+    a_login_with_a_password_that_is_changed_meanwhile_begins_no_session,
+    who_logs_out_everywhere_during_a_login_is_logged_in_after_it,
     who_is_disabled_is_not_renewed_and_the_session_ends,
     who_takes_over_a_login_inherits_no_session,
     what_a_token_says_is_read_anew,
@@ -470,6 +472,62 @@ async fn a_changed_password_ends_all_sessions(bed: Bed) {
         assert_eq!(rig.refused(turn, &tokens.refresh_token).await, "password_changed");
         assert_eq!(rig.checked(turn, &tokens.access_token).await, "revoked");
     }
+}
+
+/// Has something happen in the other process after a login has read whom it is about.
+async fn while_logging_in(
+    rig: &Rig,
+    meanwhile: impl AsyncFnOnce(&TokenService, &Login),
+) -> auth_core::Result<Granted> {
+    // Nothing from memory.
+    rig.change("calvin", |_| {});
+    let (read, go) = rig.people.hold();
+    let login = async {
+        let outcome = rig.service(0).login(&rig.ctx, Rig::ask("calvin", "hobbes")).await;
+        rig.people.let_go();
+        outcome
+    };
+    let other = async {
+        read.await.unwrap();
+        rig.pass(1);
+        meanwhile(rig.service(1), &rig.login_of("calvin")).await;
+        rig.pass(1);
+        go.send(()).unwrap();
+    };
+    tokio::join!(login, other).0
+}
+
+async fn a_login_with_a_password_that_is_changed_meanwhile_begins_no_session(bed: Bed) {
+    let rig = Rig::new(bed).await;
+    let before = rig.log_in().await;
+    let susie = World::user("susie");
+    let outcome = while_logging_in(&rig, async |service, login| {
+        rig.change("calvin", |store| store.set_hash("calvin", susie.stored_hash()));
+        assert_eq!(service.end_person(&rig.ctx, login, EndReason::PasswordChanged).await.unwrap(), 1);
+    })
+    .await;
+    assert_eq!(word(&outcome), "bad_password");
+    assert_eq!(rig.sessions("calvin").await, []);
+    assert_eq!(rig.refused(0, &before.refresh_token).await, "password_changed");
+    let ask = LoginAsk { password: susie.password.unwrap().to_vec(), ..Rig::ask("calvin", "") };
+    assert_eq!(word(&rig.service(1).login(&rig.ctx, ask).await), "tokens");
+}
+
+async fn who_logs_out_everywhere_during_a_login_is_logged_in_after_it(bed: Bed) {
+    let rig = Rig::new(bed).await;
+    let before = rig.log_in().await;
+    let outcome = while_logging_in(&rig, async |service, login| {
+        assert_eq!(service.end_person(&rig.ctx, login, EndReason::LogoutAll).await.unwrap(), 1);
+    })
+    .await;
+    let Ok(Granted::Tokens(tokens)) = outcome else { panic!("{outcome:?}") };
+    assert_eq!(rig.refused(1, &before.refresh_token).await, "logout_all");
+    for process in 0..2 {
+        assert_eq!(rig.checked(process, &tokens.access_token).await, "valid");
+    }
+    let live: Vec<FamilyId> = rig.sessions("calvin").await.iter().map(|family| family.id).collect();
+    assert_eq!(live, [tokens.family]);
+    rig.renew(1, &tokens.refresh_token).await;
 }
 
 async fn who_is_disabled_is_not_renewed_and_the_session_ends(bed: Bed) {

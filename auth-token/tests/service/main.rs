@@ -1,195 +1,27 @@
 //! The service over a store of sessions that fails: nothing is consumed, nothing is let in, nothing is lost.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a panic is how a test says what is wrong")]
 
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+mod access;
+mod ends;
+mod logins;
+mod renewals;
+mod rig;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use auth_core::{
-    Account, Audit, Clock, Ctx, Device, EndReason, Error, ErrorKind, Families, Family, FamilyId, Fence,
-    HashCheck, Login, LoginEvent, LoginRule, Lookup, Password, PasswordSource, Realm, Result, SessionEvent,
-    SourceInfo, Verdict,
+    Account, Clock, Ctx, EndReason, Error, ErrorKind, Families as _, Family, Login, Lookup, Password,
+    PasswordSource, Result, SourceInfo, Verdict,
 };
-use auth_testkit::{ByTable, FamilyFault as Fault, FaultyFamilies, ManualClock, MemoryStore, realm_with};
-use auth_token::{
-    Bearing, Checked, ClaimsFor, Granted, Invalid, Jwk, JwtConfig, JwtFormat, KeyRing, KeyType, LoginAsk,
-    MemoryFamilies, NoTokenCache, Parts, Profile, RefreshSecrets, RenewAsk, Session, Throttle, TokenService,
-    TokenSettings, Tokens, claims_of,
-};
+use auth_testkit::FamilyFault as Fault;
+use auth_testkit::{ByTable, MemoryStore};
+use auth_token::{Bearing, Checked, ClaimsFor, Granted, Invalid, RenewAsk, TokenSettings, claims_of};
 use serde_json::{Map, Value, json};
 
-/// A store of sessions that can fail.
-fn faulty() -> Arc<FaultyFamilies> {
-    Arc::new(FaultyFamilies::new(Arc::new(MemoryFamilies::new(1_000))))
-}
-
-#[derive(Debug)]
-struct NoHash;
-
-#[async_trait]
-impl HashCheck for NoHash {
-    async fn pad(&self, _ctx: &Ctx, _password: &Password) -> Result<()> {
-        Ok(())
-    }
-}
-
-/// What was told of sessions.
-#[derive(Debug, Default)]
-struct Heard(Mutex<Vec<String>>);
-
-impl Audit for Heard {
-    fn login(&self, _event: &LoginEvent<'_>) {}
-
-    fn session(&self, event: &SessionEvent<'_>) {
-        let login = event.login.unwrap_or("-");
-        self.0.lock().unwrap().push(format!("{} {login}", event.change.as_str()));
-    }
-}
-
-/// Says what it is told to, or fails.
-#[derive(Debug, Default)]
-struct Says(Mutex<Option<Map<String, Value>>>);
-
-#[async_trait]
-impl ClaimsFor for Says {
-    async fn claims_for(&self, _ctx: &Ctx, session: &Session<'_>) -> Result<Map<String, Value>> {
-        assert_eq!(session.account.principal().login().as_str(), "calvin");
-        let said = self.0.lock().unwrap().clone();
-        said.ok_or_else(|| Error::new(ErrorKind::Timeout, "the application does not answer"))
-    }
-}
-
-/// Lets so many pass.
-#[derive(Debug)]
-struct Few(AtomicU32);
-
-#[async_trait]
-impl Throttle for Few {
-    async fn wrong(&self, _ctx: &Ctx, _shown: &[u8]) -> Result<()> {
-        let left = self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
-        left.map(drop).map_err(|_| Error::new(ErrorKind::Throttled, "too many"))
-    }
-}
-
-struct Rig {
-    clock: Arc<ManualClock>,
-    key: Jwk,
-    families: Arc<FaultyFamilies>,
-    heard: Arc<Heard>,
-    fence: Arc<Fence>,
-    service: TokenService,
-    ctx: Ctx,
-}
-
-impl Rig {
-    fn new() -> Self {
-        Self::over(faulty(), &["a"], |service| service)
-    }
-
-    fn over(
-        families: Arc<FaultyFamilies>,
-        secrets: &[&str],
-        change: impl FnOnce(TokenService) -> TokenService,
-    ) -> Self {
-        let key = Jwk::generate(KeyType::Ed25519, None).unwrap();
-        Self::with_key(ManualClock::new(), key, families, secrets, change)
-    }
-
-    fn with_key(
-        clock: Arc<ManualClock>,
-        key: Jwk,
-        families: Arc<FaultyFamilies>,
-        secrets: &[&str],
-        change: impl FnOnce(TokenService) -> TokenService,
-    ) -> Self {
-        let time = Arc::clone(&clock) as Arc<dyn Clock>;
-        let people = Arc::new(ByTable::new(Arc::new(MemoryStore::named("app")), time));
-        Self::made(clock, key, families, secrets, people, change)
-    }
-
-    fn made(
-        clock: Arc<ManualClock>,
-        key: Jwk,
-        families: Arc<FaultyFamilies>,
-        secrets: &[&str],
-        people: Arc<dyn PasswordSource>,
-        change: impl FnOnce(TokenService) -> TokenService,
-    ) -> Self {
-        let time = Arc::clone(&clock) as Arc<dyn Clock>;
-        let fence = Arc::new(Fence::new());
-        let realm = Realm::new(
-            realm_with("default", LoginRule::CaseMapped),
-            people,
-            Arc::new(NoHash),
-            Arc::clone(&time),
-        );
-        let ring = Arc::new(KeyRing::fixed(key.clone(), None).unwrap());
-        let mut jwt = JwtConfig::new(Profile::Native);
-        jwt.issuer = Some("gatepost".to_owned());
-        jwt.audience = Some("default".to_owned());
-        let parts = Parts {
-            realm: Arc::new(realm),
-            format: Arc::new(JwtFormat::new(jwt, ring, clock.wall()).unwrap()),
-            families: Arc::clone(&families) as Arc<dyn Families>,
-            cache: Arc::new(NoTokenCache),
-            fence: Arc::clone(&fence),
-            clock: time,
-            secrets: Arc::new(
-                RefreshSecrets::new(
-                    secrets.iter().map(|name| ((*name).to_owned(), name.repeat(32).into_bytes())),
-                )
-                .unwrap(),
-            ),
-        };
-        let heard = Arc::new(Heard::default());
-        let service = TokenService::new(parts, TokenSettings::default())
-            .unwrap()
-            .with_audit(Arc::clone(&heard) as Arc<dyn Audit>);
-        Self { clock, key, families, heard, fence, service: change(service), ctx: Ctx::new() }
-    }
-
-    async fn try_log_in(&self) -> Result<Granted> {
-        let ask = LoginAsk {
-            login: "calvin",
-            password: b"hobbes".to_vec(),
-            scope: None,
-            client: None,
-            device: Device::default(),
-            remember: true,
-        };
-        self.service.login(&self.ctx, ask).await
-    }
-
-    async fn log_in(&self) -> Tokens {
-        tokens(self.try_log_in().await)
-    }
-
-    async fn renew(&self, token: &str) -> Result<Granted> {
-        self.service.renew(&self.ctx, &RenewAsk { token, scope: None, client: None }).await
-    }
-
-    async fn record(&self, id: FamilyId) -> Option<Family> {
-        self.families.inner().family(&self.ctx, "default", id).await.unwrap().found()
-    }
-}
-
-#[track_caller]
-fn tokens(granted: Result<Granted>) -> Tokens {
-    match granted {
-        Ok(Granted::Tokens(tokens)) => *tokens,
-        other => panic!("{other:?}"),
-    }
-}
-
-#[track_caller]
-fn class(granted: Result<Granted>) -> &'static str {
-    match granted {
-        Ok(Granted::Refused(refused)) => refused.as_str(),
-        Ok(_) => "tokens",
-        Err(error) => error.kind().as_str(),
-    }
-}
+use rig::{Few, HOUR, MS, Make, Others, Rig, SECOND, Says, class, tokens};
 
 #[tokio::test]
 async fn a_renewal_that_fails_in_the_store_consumes_nothing() {
@@ -225,6 +57,7 @@ async fn a_login_that_can_not_be_kept_gives_nothing() {
         rig.families.set(fault);
         assert_eq!(class(rig.try_log_in().await), "unavailable");
     }
+    assert!(rig.heard.take().is_empty(), "nobody has a session");
 }
 
 #[tokio::test]
@@ -274,10 +107,10 @@ async fn a_token_that_is_newer_than_the_store_is_refused_told_and_ends_nothing()
     let third = tokens(rig.renew(&second.refresh_token).await);
     // The store was set back to what it was after the login.
     let before = Family { generation: 1, ..rig.record(first.family).await.unwrap() };
-    let set_back = faulty();
-    set_back.inner().begin(&rig.ctx, &before).await.unwrap();
+    let set_back = Others::new();
+    set_back.begin(&rig.ctx, &before).await.unwrap();
     let clock = Arc::clone(&rig.clock);
-    let later = Rig::with_key(clock, rig.key.clone(), set_back, &["a"], |service| service);
+    let later = Make { clock, key: rig.key.clone(), others: set_back, ..Make::new() }.rig();
     assert_eq!(class(later.renew(&third.refresh_token).await), "forged");
     assert_eq!(*later.heard.0.lock().unwrap(), ["forged_generation calvin"]);
     assert!(later.record(first.family).await.unwrap().ended.is_none());
@@ -288,11 +121,14 @@ async fn a_token_that_is_newer_than_the_store_is_refused_told_and_ends_nothing()
 #[tokio::test]
 async fn what_the_application_says_stands_in_the_token_and_its_failure_consumes_nothing() {
     let says = Arc::new(Says::default());
-    let rig = Rig::over(faulty(), &["a"], {
-        let says = Arc::clone(&says) as Arc<dyn ClaimsFor>;
-        |service| service.with_claims(says)
-    });
+    let rig = Make::new()
+        .changed({
+            let says = Arc::clone(&says) as Arc<dyn ClaimsFor>;
+            |service| service.with_claims(says)
+        })
+        .rig();
     assert_eq!(class(rig.try_log_in().await), "timeout");
+    assert!(rig.live().await.is_empty() && rig.heard.take().is_empty());
     *says.0.lock().unwrap() = Some(claims_of(&json!({ "team": "blue" })).unwrap());
     let first = rig.log_in().await;
     let Ok(Checked::Valid(state)) = rig.service.check(&rig.ctx, &first.access_token).await else { panic!() };
@@ -312,7 +148,7 @@ async fn what_the_application_says_stands_in_the_token_and_its_failure_consumes_
 
 #[tokio::test]
 async fn who_shows_wrong_tokens_is_made_to_wait_and_a_right_one_is_not() {
-    let rig = Rig::over(faulty(), &["a"], |service| service.with_throttle(Arc::new(Few(AtomicU32::new(2)))));
+    let rig = Make::new().changed(|service| service.with_throttle(Arc::new(Few(AtomicU32::new(2))))).rig();
     let first = rig.log_in().await;
     assert_eq!(class(rig.renew("nonsense").await), "malformed");
     assert_eq!(class(rig.renew(&"é".repeat(1_000)).await), "malformed");
@@ -324,10 +160,7 @@ async fn who_shows_wrong_tokens_is_made_to_wait_and_a_right_one_is_not() {
 async fn another_secret_takes_the_place_of_the_first_while_sessions_go_on() {
     let old = Rig::new();
     let first = old.log_in().await;
-    let follow = |secrets: &[&str]| {
-        let (clock, families) = (Arc::clone(&old.clock), Arc::clone(&old.families));
-        Rig::with_key(clock, old.key.clone(), families, secrets, |service| service)
-    };
+    let follow = |secrets: &[&'static str]| Make { secrets: secrets.to_vec(), ..Make::beside(&old) }.rig();
     let both = follow(&["b", "a"]);
     let second = tokens(both.renew(&first.refresh_token).await);
     let new = both.log_in().await;
@@ -379,11 +212,10 @@ impl PasswordSource for Mute {
 
 #[tokio::test]
 async fn where_no_source_can_tell_who_has_a_login_its_sessions_are_good() {
-    let clock = ManualClock::new();
-    let key = Jwk::generate(KeyType::Ed25519, None).unwrap();
-    let time = Arc::clone(&clock) as Arc<dyn Clock>;
-    let people = Arc::new(Mute(ByTable::new(Arc::new(MemoryStore::named("app")), time)));
-    let rig = Rig::made(clock, key, faulty(), &["a"], people, |service| service);
+    let make = Make::new();
+    let time = Arc::clone(&make.clock) as Arc<dyn Clock>;
+    let people = Mute(ByTable::new(Arc::clone(&make.people), time));
+    let rig = Make { source: Some(Arc::new(people)), ..make }.rig();
     let first = rig.log_in().await;
     let second = tokens(rig.renew(&first.refresh_token).await);
     let Ok(Checked::Valid(state)) = rig.service.check(&rig.ctx, &second.access_token).await else { panic!() };
@@ -416,8 +248,29 @@ async fn settings_that_make_no_sense_are_refused_by_name() {
         change(&mut settings);
         settings.check().unwrap_err().to_string()
     };
-    assert!(TokenSettings::default().check().is_ok());
+    let good = |change: fn(&mut TokenSettings)| {
+        let mut settings = TokenSettings::default();
+        change(&mut settings);
+        settings.check().unwrap();
+    };
+    good(|_| ());
+    good(|settings| (settings.access_ttl, settings.short) = (SECOND, SECOND));
+    good(|settings| (settings.idle, settings.absolute) = (HOUR * 24 * 36_500, HOUR * 24 * 36_500));
+    good(|settings| settings.access_ttl = settings.longest);
+    good(|settings| (settings.jitter, settings.idle) = (0.5, settings.absolute));
+    good(|settings| (settings.leeway, settings.grace) = (SECOND * 300, SECOND * 300));
+    good(|settings| settings.scopes = vec!["s".repeat(1_024)]);
+    good(|settings| settings.scopes = vec!["!#[]~".to_owned()]);
+    let wrong = Make::new().set(|settings| settings.idle = Duration::ZERO).try_rig();
+    assert_eq!(wrong.err().map(|error| error.kind()), Some(ErrorKind::Misconfigured));
     for (told, name) in [
+        (refused(|settings| settings.access_ttl = SECOND - MS), "access_ttl"),
+        (refused(|settings| settings.absolute = HOUR * 24 * 36_500 + MS), "absolute"),
+        (refused(|settings| settings.scopes = vec!["s".repeat(1_025)]), "scopes"),
+        (refused(|settings| settings.scopes = vec!["s".repeat(512), "t".repeat(512)]), "scopes"),
+        (refused(|settings| settings.scopes = vec!["a\\".to_owned()]), "scopes"),
+        (refused(|settings| settings.scopes = vec!["a\u{7f}".to_owned()]), "scopes"),
+        (refused(|settings| settings.scopes = vec![String::new()]), "scopes"),
         (refused(|settings| settings.access_ttl = Duration::ZERO), "access_ttl"),
         (refused(|settings| settings.longest = Duration::from_secs(1)), "longest"),
         (refused(|settings| settings.idle = settings.absolute * 2), "idle"),
