@@ -300,7 +300,7 @@ impl TokenService {
         };
         let now = self.now();
         // What has ended costs the sources nothing, and is not told apart by what they would say.
-        if now >= facts.absolute_end {
+        if is_over(now, facts.absolute_end) {
             return no(GrantRefusal::Expired);
         }
         let account = match self.standing_of(ctx, &facts).await? {
@@ -441,7 +441,9 @@ impl TokenService {
             };
             match family.ended {
                 Some((_, reason)) => return no(GrantRefusal::Ended(reason)),
-                None if !family.is_live(now) => return no(GrantRefusal::Expired),
+                None if !family.is_live(now) || is_over(now, family.absolute_end) => {
+                    return no(GrantRefusal::Expired);
+                }
                 None => {}
             }
             let from = family.generation;
@@ -894,6 +896,11 @@ fn millis(time: Duration) -> Millis {
 /// The time of day of a moment, at most in the year 9999.
 fn at(moment: Millis) -> SystemTime {
     UNIX_EPOCH + Duration::from_millis(moment.min(253_402_300_799_000))
+}
+
+/// Reports whether a session is over: also in its last second, if that has begun, since tokens are written in whole seconds.
+const fn is_over(now: Millis, absolute_end: Millis) -> bool {
+    now / 1_000 >= absolute_end / 1_000
 }
 
 fn age(now: Millis, then: Millis) -> Duration {

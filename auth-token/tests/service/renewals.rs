@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use auth_core::{AccountState, Ctx, End, EndReason, Ends, ErrorKind, Families as _, Family};
-use auth_token::{LoginAsk, OnReuse, RenewAsk, TokenSettings};
+use auth_token::{ClaimsFor, LoginAsk, OnReuse, RenewAsk, TokenSettings, claims_of};
+use serde_json::json;
 
-use crate::rig::{HOUR, Kept, MS, Make, Meddle, Others, Rig, SECOND, Told, ask, claims, class, tokens};
+use crate::rig::{HOUR, Kept, MS, Make, Meddle, Others, Rig, SECOND, Says, Told, ask, claims, class, tokens};
 
 fn disabled() -> AccountState {
     AccountState { disabled: true, ..AccountState::default() }
@@ -23,6 +24,50 @@ async fn a_renewal_of_a_session_that_this_process_knows_is_one_statement() {
     for (rig, read, renewed) in [(&rig, 0, 1), (&beside, 1, 2)] {
         assert_eq!((rig.families.asked("family"), rig.families.asked("renew")), (read, renewed));
     }
+}
+
+#[tokio::test]
+async fn a_session_that_is_over_costs_the_sources_nothing() {
+    let says = Arc::new(Says::default());
+    *says.0.lock().unwrap() = Some(claims_of(&json!({})).unwrap());
+    let limits = |settings: &mut TokenSettings| (settings.idle, settings.absolute) = (HOUR, HOUR);
+    let hook = Arc::clone(&says) as Arc<dyn ClaimsFor>;
+    let rig = Make::new().set(limits).changed(|service| service.with_claims(hook)).rig();
+    rig.pass(MS * 500);
+    let first = rig.log_in().await;
+    *says.0.lock().unwrap() = None;
+    // An access token lives for a whole second at least.
+    rig.pass(HOUR - MS * 501);
+    assert_eq!(class(rig.renew(&first.refresh_token).await), "timeout");
+    for _ in 0..3 {
+        rig.pass(MS);
+        assert_eq!(class(rig.renew(&first.refresh_token).await), "expired");
+        rig.pass(MS * 499);
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_renews_by_its_access_token_ends_in_time() {
+    let limits = |settings: &mut TokenSettings| {
+        (settings.idle, settings.absolute, settings.access_ttl) = (SECOND * 60, SECOND * 100, SECOND * 600);
+    };
+    let rig = Make::new().set(limits).rig();
+    rig.pass(MS * 500);
+    let first = rig.log_in().await;
+    rig.pass(SECOND * 59);
+    let second = tokens(rig.renew_by(&first.access_token).await);
+    let record = rig.record(first.family).await.unwrap();
+    assert_eq!(record.idle_end, record.absolute_end, "not beyond");
+    assert_eq!(second.refresh_expires_at, second.session_expires_at);
+    rig.pass(SECOND * 41 - MS * 501);
+    let third = tokens(rig.renew_by(&second.access_token).await);
+    rig.pass(MS);
+    assert_eq!(class(rig.renew_by(&third.access_token).await), "expired");
+    // Not used for too long, while the access token is good.
+    let first = rig.log_in().await;
+    rig.pass(SECOND * 60);
+    assert_eq!(rig.checked(&first.access_token).await, "valid");
+    assert_eq!(class(rig.renew_by(&first.access_token).await), "expired");
 }
 
 #[tokio::test]
