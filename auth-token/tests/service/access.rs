@@ -135,6 +135,9 @@ async fn a_token_without_a_session_says_what_the_application_says_and_is_for_who
         let error = issue(&rig.login("calvin"), scope, life).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Invalid);
     }
+    let (token, ends) = issue(&rig.login("calvin"), None, None).await.unwrap().unwrap();
+    assert_eq!(ends, rig.clock.wall() + rig.service.settings().access_ttl);
+    assert_eq!(rig.state(&token).await.expires_at, ends + rig.service.settings().leeway);
     let refused = issue(&rig.login("nobody"), None, None).await.unwrap();
     assert_eq!(refused.unwrap_err().as_str(), "unknown_user");
 }

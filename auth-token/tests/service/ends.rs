@@ -4,7 +4,7 @@ use auth_core::{AccountState, EndReason};
 use auth_testkit::FamilyFault as Fault;
 use auth_token::{Bearing, TokenSettings};
 
-use crate::rig::{HOUR, MS, Make, Rig, SECOND, tokens};
+use crate::rig::{HOUR, MS, Make, Others, Rig, SECOND, tokens};
 
 #[tokio::test]
 async fn what_is_remembered_is_void_once_the_store_was_told_and_not_before() {
@@ -32,6 +32,12 @@ async fn what_is_remembered_is_void_once_the_store_was_told_and_not_before() {
     voided("reuse");
     rig.service.revoke(&rig.ctx, &refresh.access_token).await.unwrap();
     voided("revocation");
+    let own = rig.log_in().await;
+    let who = rig.state(&own.access_token).await.principal;
+    assert!(rig.service.end_session(&rig.ctx, &who, own.family).await.unwrap());
+    voided("end of one's own session");
+    let ended = rig.record(own.family).await.unwrap().ended;
+    assert_eq!(ended, Some((rig.millis(), EndReason::Logout)));
     rig.service.end_person(&rig.ctx, &rig.login("calvin"), EndReason::Revoked).await.unwrap();
     voided("end of a person");
     rig.service.end_realm(&rig.ctx, EndReason::Revoked).await.unwrap();
@@ -54,6 +60,34 @@ async fn the_end_of_a_person_and_of_a_realm_is_told_and_that_of_a_session_if_it_
     rig.service.end_person(&rig.ctx, &rig.login("susie"), EndReason::Revoked).await.unwrap();
     rig.service.end_realm(&rig.ctx, EndReason::Revoked).await.unwrap();
     assert_eq!(rig.heard.take(), ["ended susie", "ended -"]);
+}
+
+#[tokio::test]
+async fn a_session_that_the_store_does_not_know_is_revoked_all_the_same() {
+    let rig = Rig::new();
+    let first = rig.log_in().await;
+    let empty = Make { others: Others::new(), ..Make::beside(&rig) }.rig();
+    assert_eq!(empty.checked(&first.access_token).await, "valid");
+    assert!(!empty.service.end_family(&empty.ctx, first.family, EndReason::Revoked).await.unwrap());
+    assert_eq!(empty.checked(&first.access_token).await, "revoked");
+}
+
+#[tokio::test]
+async fn no_more_sessions_are_listed_and_deleted_at_once_than_is_said() {
+    let limits = |settings: &mut TokenSettings| {
+        (settings.listed, settings.idle, settings.absolute) = (2, HOUR, HOUR);
+    };
+    let rig = Make::new().set(limits).rig();
+    let mut begun = Vec::new();
+    for _ in 0..3 {
+        begun.insert(0, rig.log_in().await.family);
+        rig.pass(MS);
+    }
+    assert_eq!(rig.live().await, begun[..2], "the newest");
+    rig.pass(HOUR);
+    for gone in [2, 1, 0] {
+        assert_eq!(rig.service.clean(&rig.ctx, 2).await.unwrap(), gone);
+    }
 }
 
 #[tokio::test]

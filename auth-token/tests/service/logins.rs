@@ -11,7 +11,7 @@ use auth_core::{
 };
 use auth_testkit::FamilyFault as Fault;
 use auth_testkit::{ByTable, ManualClock, MemoryStore};
-use auth_token::{LoginAsk, TokenSettings};
+use auth_token::{LoginAsk, RenewAsk, TokenSettings};
 
 use crate::rig::{HOUR, MS, Make, Others, Rig, SECOND, ask, claims, class, tokens};
 
@@ -206,6 +206,9 @@ async fn a_session_keeps_what_its_client_says_of_itself_as_far_as_it_fits() {
     assert_eq!(record.device.address, Some([192, 0, 2, 9].into()));
     assert_eq!(record.client.as_deref(), Some("app"));
     assert_eq!(claims(&rig.state(&given.access_token).await)["client_id"], "app");
+    let renew = RenewAsk { token: &given.refresh_token, scope: None, client: Some("app") };
+    let renewed = tokens(rig.service.renew(&rig.ctx, &renew).await);
+    assert_eq!(claims(&rig.state(&renewed.access_token).await)["client_id"], "app");
     let blank = Device { name: Some(" \t".to_owned()), agent: Some(String::new()), address: None };
     let given = tokens(rig.service.login(&rig.ctx, LoginAsk { device: blank, ..ask() }).await);
     assert_eq!(rig.record(given.family).await.unwrap().device, Device::default());

@@ -221,6 +221,10 @@ async fn where_no_source_can_tell_who_has_a_login_its_sessions_are_good() {
     let Ok(Checked::Valid(state)) = rig.service.check(&rig.ctx, &second.access_token).await else { panic!() };
     // As whom they have logged in, so that the source's groups and rights are theirs.
     assert_eq!((&**state.principal.source(), state.principal.id()), ("app", &auth_core::Id::Int(1)));
+    // Without a session it is whoever it was issued to.
+    let single = Make::beside(&rig).rig().issue(HOUR).await;
+    let state = rig.state(&single).await;
+    assert_eq!((&**state.principal.source(), state.principal.login().as_str()), ("token", "calvin"));
 }
 
 #[tokio::test]

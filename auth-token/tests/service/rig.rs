@@ -215,6 +215,9 @@ pub(crate) struct Says(pub(crate) Mutex<Option<Map<String, Value>>>);
 impl ClaimsFor for Says {
     async fn claims_for(&self, _ctx: &Ctx, session: &Session<'_>) -> Result<Map<String, Value>> {
         assert_eq!(session.account.principal().login().as_str(), "calvin");
+        if let Some(family) = session.family {
+            assert_eq!((family.login.as_str(), family.person.as_str()), ("calvin", "app\u{1f}i1"));
+        }
         let said = self.0.lock().unwrap().clone();
         said.ok_or_else(|| Error::new(ErrorKind::Timeout, "the application does not answer"))
     }
