@@ -2,40 +2,11 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, reason = "a figure is what it is for")]
 
-use std::sync::Arc;
 use std::time::Instant;
 
-use async_trait::async_trait;
-use auth_core::{
-    Account, AccountSource, AccountState, Ctx, Id, Login, Lookup, Member, Principal, Result, SourceInfo,
-    StoredHash,
-};
-use auth_stack::{Opening, Provides, Stack};
-use gatepost_bench::{CHUNK, Flat, group, login, now, people, zipf};
-
-/// Nobody logs in here.
-#[derive(Debug)]
-struct Nobody(SourceInfo);
-
-#[async_trait]
-impl AccountSource for Nobody {
-    fn source(&self) -> &SourceInfo {
-        &self.0
-    }
-
-    async fn account(&self, _ctx: &Ctx, login: &Login) -> Result<Lookup<Account>> {
-        Ok(Account::found(&self.0, login, login.as_str(), Id::from(0), AccountState::default(), None))
-    }
-
-    async fn replace_hash(&self, _: &Ctx, _: &Principal, _: &StoredHash, _: &StoredHash) -> Result<bool> {
-        Ok(false)
-    }
-}
-
-/// Opens the source that the people of the benches are of.
-async fn open(opening: Opening<'_>) -> Result<Provides> {
-    Ok(Provides::accounts(Arc::new(Nobody(opening.info))).with_groups(Arc::new(Flat::default())))
-}
+use auth_core::{Ctx, Member, Principal};
+use auth_stack::Stack;
+use gatepost_bench::{CHUNK, group, login, now, open, people, zipf};
 
 fn main() {
     let count = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(10_000);

@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use auth_cache::{Cached, Settings, TableFactory, Ttls, kinds};
 use auth_core::{
-    Access, Ctx, Fence, Fingerprint, GroupOracle, GroupSet, Id, Login, LoginRule, Lookup, ObjectPerms,
-    ObjectRef, Principal, RealmId, Result, SourceInfo,
+    Access, Account, AccountSource, AccountState, Ctx, Fence, Fingerprint, GroupOracle, GroupSet, Id, Login,
+    LoginRule, Lookup, ObjectPerms, ObjectRef, Principal, RealmId, Result, SourceInfo, StoredHash,
 };
-use auth_stack::SystemClock;
+use auth_stack::{Opening, Provides, SystemClock};
 
 /// How long everything is remembered: longer than a bench takes.
 pub const LONG: Duration = Duration::from_secs(8 * 3600);
@@ -85,6 +85,33 @@ impl ObjectPerms for Flat {
     ) -> Result<Access> {
         Ok(Access::Allow)
     }
+}
+
+/// Nobody logs in here.
+#[derive(Debug)]
+struct Nobody(SourceInfo);
+
+#[async_trait]
+impl AccountSource for Nobody {
+    fn source(&self) -> &SourceInfo {
+        &self.0
+    }
+
+    async fn account(&self, _ctx: &Ctx, login: &Login) -> Result<Lookup<Account>> {
+        Ok(Account::found(&self.0, login, login.as_str(), Id::from(0), AccountState::default(), None))
+    }
+
+    async fn replace_hash(&self, _: &Ctx, _: &Principal, _: &StoredHash, _: &StoredHash) -> Result<bool> {
+        Ok(false)
+    }
+}
+
+/// Opens the source that the people of the benches are of.
+///
+/// # Errors
+/// None.
+pub async fn open(opening: Opening<'_>) -> Result<Provides> {
+    Ok(Provides::accounts(Arc::new(Nobody(opening.info))).with_groups(Arc::new(Flat::default())))
 }
 
 /// The realm that everybody is in.
