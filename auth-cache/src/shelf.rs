@@ -239,12 +239,11 @@ impl Shelf {
             return Err(Missed::Void);
         }
         let life = self.lifetimes.nanos_of_entry(entry);
-        if age >= life || self.has_ended(entry, age) {
+        if age >= life || age >= end_nanos(entry) {
             return Err(Missed::Expired);
         }
         let due = life - (life >> 16) * u64::from(entry.ahead);
-        // A token is judged each time: its end is by the time of day.
-        if age < due && !matches!(entry.answer, Answer::Token(_)) {
+        if age < due {
             entry.checked.note(counts, due.min(end_nanos(entry)));
         }
         if !freshness.accepts(Duration::from_nanos(age)) {
@@ -280,22 +279,13 @@ impl Shelf {
         }
         let age = self.clock.now().as_nanos().saturating_sub(entry.loaded.as_nanos());
         let most = self.lifetimes.nanos_of_entry(&entry).saturating_add(self.stale_if_error);
-        let good = age < most && !self.has_ended(&entry, age) && freshness.accepts(Duration::from_nanos(age));
+        let good = age < most && age < end_nanos(&entry) && freshness.accepts(Duration::from_nanos(age));
         if good { Ok((entry.answer, age)) } else { Err(Some(age)) }
     }
 
     /// Reports whether an answer to a question that was put then is older by now than it may get in memory.
     pub(crate) fn outlives(&self, answer: &Answer, at: Moment) -> bool {
         self.clock.now().since(at) > self.lifetimes.of(answer)
-    }
-
-    /// Reports whether an entry of this age is past an end of its own.
-    fn has_ended(&self, entry: &Entry, age: u64) -> bool {
-        if age >= end_nanos(entry) {
-            return true;
-        }
-        // Only tokens look at the time of day.
-        matches!(&entry.answer, Answer::Token(state) if self.clock.wall() >= state.expires_at)
     }
 
     /// Keeps what a load brought, unless an invalidation has voided it or something newer is kept. Returns how long

@@ -85,7 +85,6 @@ impl TokenMemory {
         }
         let found = found?;
         let Answer::Token(state) = found.answer else { return None };
-        // Only tokens look at the time of day.
         if self.shelf.clock.wall() >= state.expires_at {
             return None;
         }
@@ -121,6 +120,10 @@ impl TokenMemory {
         let hit = self.shelf.find(ctx, &Ask::Token(id))?;
         // A table of somebody else's that mixes up its keys must not turn into an answer.
         let Answer::Token(state) = hit.answer else { return Err(Missed::Nothing) };
+        // Only tokens look at the time of day, each time: that may have been set forward.
+        if self.shelf.clock.coarse_wall() >= state.expires_at {
+            return Err(Missed::Expired);
+        }
         self.shelf.counters.hit(false, hit.age);
         ctx.note_cache(CacheUse::Hit);
         ctx.note(|| Step::new("cache", "hit").at(&self.name).aged(Duration::from_nanos(hit.age)));
@@ -131,15 +134,15 @@ impl TokenMemory {
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl TokenCache for TokenMemory {
-    async fn get(&self, ctx: &Ctx, id: &TokenId) -> Result<Lookup<TokenState>> {
+    async fn get(&self, ctx: &Ctx, id: &TokenId) -> Result<Lookup<Arc<TokenState>>> {
         let missed = match self.find(ctx, id) {
-            Ok(state) => return Ok(Lookup::Found((*state).clone())),
+            Ok(state) => return Ok(Lookup::Found(state)),
             Err(missed) => missed,
         };
         if let Some(shared) = &self.shared
             && let Some(state) = self.look(shared, ctx, id).await
         {
-            return Ok(Lookup::Found((*state).clone()));
+            return Ok(Lookup::Found(state));
         }
         self.shelf.counters.miss(missed);
         ctx.note_cache(CacheUse::Miss);
@@ -151,7 +154,7 @@ impl TokenCache for TokenMemory {
         &self,
         _ctx: &Ctx,
         id: &TokenId,
-        state: &TokenState,
+        state: &Arc<TokenState>,
         ttl: Duration,
         watch: Watch,
     ) -> Result<()> {
@@ -161,7 +164,7 @@ impl TokenCache for TokenMemory {
         // Age counts from when the validation began, like that of any answer from when its source was asked.
         let began = watch.began();
         let most = (now + left).since(began).min(ttl);
-        let still = self.keep(id, &Arc::new(state.clone()), watch, began, most);
+        let still = self.keep(id, state, watch, began, most);
         if let Some(shared) = &self.shared {
             // Read before the validation began, so that its life, counted from there, ends no later than this.
             // What somebody else has read since then says nothing about this validation.
@@ -173,8 +176,8 @@ impl TokenCache for TokenMemory {
         Ok(())
     }
 
-    fn peek_token(&self, ctx: &Ctx, id: &TokenId) -> Option<Lookup<TokenState>> {
-        self.find(ctx, id).ok().map(|state| Lookup::Found((*state).clone()))
+    fn peek_token(&self, ctx: &Ctx, id: &TokenId) -> Option<Lookup<Arc<TokenState>>> {
+        self.find(ctx, id).ok().map(Lookup::Found)
     }
 }
 

@@ -53,12 +53,12 @@ async fn a_hit_through_a_trait_object_allocates_nothing() {
         let (ctx, name, nobody, who, doc) =
             (Ctx::new(), login("calvin"), login("nobody"), principal("calvin"), object("doc", 1));
         let token = TokenId::new([7; 32]);
-        let state = TokenState {
+        let state = Arc::new(TokenState {
             principal: who.clone(),
             scopes: GroupSet::empty(),
             expires_at: clock.wall() + std::time::Duration::from_secs(60),
             claims: None,
-        };
+        });
         accounts.account(&ctx, &name).await.unwrap();
         accounts.account(&ctx, &nobody).await.unwrap();
         groups.groups_of(&ctx, &who).await.unwrap();
@@ -102,13 +102,13 @@ fn entry(n: u32, fence: &Fence, clock: &ManualClock) -> (Key, Entry) {
             let mut id = [0; 32];
             id[..4].copy_from_slice(&n.wrapping_mul(0x9E37_79B9).to_le_bytes());
             id[4..8].copy_from_slice(&n.to_le_bytes());
-            let state = TokenState {
+            let state = Arc::new(TokenState {
                 principal: who.clone(),
                 scopes: groups(),
                 expires_at: clock.wall(),
                 claims: None,
-            };
-            (Key::Token(TokenId::new(id)), Answer::Token(Arc::new(state)))
+            });
+            (Key::Token(TokenId::new(id)), Answer::Token(state))
         }
         _ => (Key::Account(who.login().clone()), Answer::Account(Lookup::NotFound)),
     };

@@ -57,6 +57,8 @@ impl std::ops::Add<Duration> for Moment {
 /// - [`coarse`](Self::coarse) is never earlier than [`now`](Self::now), and later by at most the clock's tick:
 ///   an age measured with it is never too young. It is for ages on paths that are walked often.
 /// - [`wall`](Self::wall) is for facts that people date: when an account expires.
+/// - [`coarse_wall`](Self::coarse_wall) is never earlier than [`wall`](Self::wall), and later by at most the clock's
+///   tick: what ends by it never ends too late.
 /// - Every crate takes the clock it is given; none reads the system's.
 pub trait Clock: fmt::Debug + Send + Sync {
     /// Returns the monotonic time.
@@ -67,6 +69,10 @@ pub trait Clock: fmt::Debug + Send + Sync {
     }
     /// Returns the time of day.
     fn wall(&self) -> SystemTime;
+    /// Returns a time of day that is cheap to read. A clock that has none returns [`wall`](Self::wall).
+    fn coarse_wall(&self) -> SystemTime {
+        self.wall()
+    }
     /// Completes at or after `when`.
     fn sleep_until(&self, when: Moment) -> BoxFuture<()>;
 }

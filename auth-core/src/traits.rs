@@ -1,6 +1,7 @@
 //! The questions: four traits, and the one for stores that show hashes.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -198,7 +199,7 @@ pub trait TokenCache: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// Any kind; the caller then validates the token itself.
-    async fn get(&self, ctx: &Ctx, id: &TokenId) -> Result<Lookup<TokenState>>;
+    async fn get(&self, ctx: &Ctx, id: &TokenId) -> Result<Lookup<Arc<TokenState>>>;
 
     /// Remembers the state of a token for at most `ttl` from when its validation began, which is when `watch`
     /// did: nothing is remembered if there was an invalidation since, since it may have been about this person,
@@ -210,13 +211,13 @@ pub trait TokenCache: fmt::Debug + Send + Sync {
         &self,
         ctx: &Ctx,
         id: &TokenId,
-        state: &TokenState,
+        state: &Arc<TokenState>,
         ttl: Duration,
         watch: Watch,
     ) -> Result<()>;
 
     /// Answers [`get`](Self::get) from memory, without waiting; `None` if it can't.
-    fn peek_token(&self, ctx: &Ctx, id: &TokenId) -> Option<Lookup<TokenState>> {
+    fn peek_token(&self, ctx: &Ctx, id: &TokenId) -> Option<Lookup<Arc<TokenState>>> {
         let _ = (ctx, id);
         None
     }

@@ -170,7 +170,7 @@ impl Question {
                 }
             }
             Shown::Token(service, token) => match check(&service, ctx, &token).await? {
-                Checked::Valid(state) => state.principal,
+                Checked::Valid(state) => state.principal.clone(),
                 Checked::Invalid(reason) => return Ok(token_refused(&realm, Wrong::Token, reason.as_str())),
                 _ => return Ok(token_refused(&realm, Wrong::Token, "unknown")),
             },

@@ -6,11 +6,11 @@ use auth_core::{BoxFuture, Clock, Moment};
 
 /// The system's clock, waiting on tokio's timer.
 ///
-/// On Linux [`coarse`](Clock::coarse) is the time of the kernel's last tick plus a margin that covers the
-/// time since, read from memory without a system call. So an age measured with it is too great by up to that
-/// margin, 10 ms at least and mostly 32 ms: an answer in a cache ends that much early, and never late. It is
-/// not a variable that a thread of ours keeps up to date: while such a thread did not run, nothing would age.
-/// Elsewhere it is [`now`](Clock::now).
+/// On Linux [`coarse`](Clock::coarse) and [`coarse_wall`](Clock::coarse_wall) are the time of the kernel's last tick
+/// plus a margin that covers the time since, read from memory without a system call. So an age measured with the one is
+/// too great by up to that margin, 10 ms at least and mostly 32 ms: an answer in a cache ends that much early, and never
+/// late, and so does a token by the other. Neither is a variable that a thread of ours keeps up to date: while such a thread did not run, nothing would age.
+/// Elsewhere they are [`now`](Clock::now) and [`wall`](Clock::wall).
 #[derive(Debug)]
 pub struct SystemClock {
     monotonic: Monotonic,
@@ -53,6 +53,10 @@ impl Clock for SystemClock {
         SystemTime::now()
     }
 
+    fn coarse_wall(&self) -> SystemTime {
+        self.monotonic.wall()
+    }
+
     fn sleep_until(&self, when: Moment) -> BoxFuture<()> {
         let when = self.origin.checked_add(Duration::from_nanos(when.as_nanos()).saturating_sub(BEFORE));
         Box::pin(async move {
@@ -69,6 +73,8 @@ use linux::Monotonic;
 
 #[cfg(target_os = "linux")]
 mod linux {
+    use std::time::{Duration, SystemTime};
+
     use auth_core::Moment;
     use rustix::time::{ClockId, Timespec, clock_getres, clock_gettime};
 
@@ -105,6 +111,12 @@ mod linux {
             Moment::from_nanos(tick.wrapping_add(self.margin).wrapping_sub(self.origin))
         }
 
+        pub(super) fn wall(&self) -> SystemTime {
+            // A clock that is before 1970 reads as one that is centuries ahead: by it everything has ended.
+            let tick = nanos(&clock_gettime(ClockId::RealtimeCoarse));
+            SystemTime::UNIX_EPOCH + Duration::from_nanos(tick.saturating_add(self.margin))
+        }
+
         #[cfg(test)]
         pub(super) const fn margin(&self) -> u64 {
             self.margin
@@ -123,7 +135,7 @@ use elsewhere::Monotonic;
 
 #[cfg(not(target_os = "linux"))]
 mod elsewhere {
-    use std::time::Instant;
+    use std::time::{Instant, SystemTime};
 
     use auth_core::Moment;
 
@@ -143,6 +155,11 @@ mod elsewhere {
 
         pub(super) fn coarse(&self) -> Moment {
             self.now()
+        }
+
+        #[expect(clippy::disallowed_methods, reason = "this is the clock that the others take")]
+        pub(super) fn wall(&self) -> SystemTime {
+            SystemTime::now()
         }
 
         #[cfg(test)]
@@ -167,6 +184,13 @@ mod tests {
             // The tick that it counts from has passed.
             let after = clock.now();
             assert!(coarse.since(after) <= margin, "{coarse:?} is much later than {after:?}");
+        }
+        for _ in 0..200_000 {
+            let before = clock.wall();
+            let coarse = clock.coarse_wall();
+            assert!(coarse >= before, "{coarse:?} is earlier than {before:?}");
+            let late = coarse.duration_since(clock.wall()).unwrap_or_default();
+            assert!(late <= margin, "{coarse:?} is much later, by {late:?}");
         }
     }
 

@@ -81,12 +81,12 @@ impl Facade {
         let has_token = self.tokens.peek_token(&ctx, &token).is_some();
         if !has_token {
             let (scopes, life) = (GroupSet::empty(), Duration::from_secs(3600));
-            let state = TokenState {
+            let state = Arc::new(TokenState {
                 principal: who.clone(),
                 scopes,
                 expires_at: self.clock.wall() + life,
                 claims: None,
-            };
+            });
             self.tokens.put(&ctx, &token, &state, life, self.fence.watch(self.clock.now())).await.unwrap();
         }
         let now = self.source.counts();

@@ -248,7 +248,7 @@ impl<S: ObjectPerms + ?Sized> ObjectPerms for CountingSource<S> {
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl<S: TokenCache + ?Sized> TokenCache for CountingSource<S> {
-    async fn get(&self, ctx: &Ctx, id: &TokenId) -> Result<Lookup<TokenState>> {
+    async fn get(&self, ctx: &Ctx, id: &TokenId) -> Result<Lookup<Arc<TokenState>>> {
         count(&self.cells.get);
         self.inner.get(ctx, id).await
     }
@@ -257,7 +257,7 @@ impl<S: TokenCache + ?Sized> TokenCache for CountingSource<S> {
         &self,
         ctx: &Ctx,
         id: &TokenId,
-        state: &TokenState,
+        state: &Arc<TokenState>,
         ttl: Duration,
         watch: Watch,
     ) -> Result<()> {
@@ -265,7 +265,7 @@ impl<S: TokenCache + ?Sized> TokenCache for CountingSource<S> {
         self.inner.put(ctx, id, state, ttl, watch).await
     }
 
-    fn peek_token(&self, ctx: &Ctx, id: &TokenId) -> Option<Lookup<TokenState>> {
+    fn peek_token(&self, ctx: &Ctx, id: &TokenId) -> Option<Lookup<Arc<TokenState>>> {
         count(&self.cells.peek);
         self.inner.peek_token(ctx, id)
     }

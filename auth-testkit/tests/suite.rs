@@ -351,13 +351,16 @@ async fn a_store_that_fails_or_answers_garbage_passes_no_case_about_known_people
     }
 }
 
+/// A state, its stamp, and until when it is kept.
+type Held = (Arc<TokenState>, Stamp, Moment);
+
 /// A token cache, right or wrong.
 #[derive(Debug)]
 struct Tokens {
     clock: Arc<ManualClock>,
     fence: Arc<Fence>,
     fault: Fault,
-    entries: Mutex<HashMap<TokenId, (TokenState, Stamp, Moment)>>,
+    entries: Mutex<HashMap<TokenId, Held>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -395,7 +398,7 @@ impl Tokens {
 
 #[async_trait]
 impl TokenCache for Tokens {
-    async fn get(&self, _ctx: &Ctx, id: &TokenId) -> Result<Lookup<TokenState>> {
+    async fn get(&self, _ctx: &Ctx, id: &TokenId) -> Result<Lookup<Arc<TokenState>>> {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         let Some((state, stamp, until)) = entries.get_mut(&self.key(id)) else { return Ok(Lookup::NotFound) };
         let over = self.clock.now() >= *until && self.fault != Fault::IgnoresTtl;
@@ -404,14 +407,14 @@ impl TokenCache for Tokens {
             *until = self.clock.now() + Duration::from_secs(3);
         }
         let void = self.stamp(state) != *stamp && self.fault != Fault::IgnoresTheFence;
-        Ok(if over || ended || void { Lookup::NotFound } else { Lookup::Found(state.clone()) })
+        Ok(if over || ended || void { Lookup::NotFound } else { Lookup::Found(Arc::clone(state)) })
     }
 
     async fn put(
         &self,
         _ctx: &Ctx,
         id: &TokenId,
-        state: &TokenState,
+        state: &Arc<TokenState>,
         ttl: Duration,
         watch: Watch,
     ) -> Result<()> {
@@ -421,7 +424,7 @@ impl TokenCache for Tokens {
         let stamp = self.stamp(state);
         let still = self.fence.still(watch) || self.fault == Fault::IgnoresTheWatch;
         if self.fault != Fault::KeepsNothing && !stays && still {
-            entries.insert(key, (state.clone(), stamp, self.clock.now() + ttl));
+            entries.insert(key, (Arc::clone(state), stamp, self.clock.now() + ttl));
         }
         Ok(())
     }

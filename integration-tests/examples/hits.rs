@@ -32,6 +32,7 @@ use auth_core::{
 use auth_http::FrontConfig;
 use auth_stack::{Opening, Provides, Stack};
 use auth_testkit::{MemoryStore, hash, password};
+use auth_token::{Checked, TokenService};
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderValue, Request, StatusCode, header};
@@ -54,10 +55,17 @@ password.upgrade = false
 
 [source.app]
 kind = \"in-memory\"
+
+[token]
+store = \"memory\"
+access_ttl = \"8h\"
+issuer = \"https://auth.example.test\"
+# Of no use elsewhere.
+keys = { algorithm = \"HS256\", key = '{\"kty\":\"oct\",\"kid\":\"1\",\"k\":\"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8\"}' }
 ";
 
 /// What is asked.
-const SCENARIOS: [&str; 9] = [
+const SCENARIOS: [&str; 10] = [
     "nothing",
     "group-yes",
     "group-no",
@@ -65,6 +73,7 @@ const SCENARIOS: [&str; 9] = [
     "rights-deny",
     "account",
     "verdict",
+    "token",
     "forward",
     "bare-handler",
 ];
@@ -75,11 +84,13 @@ struct Asked {
     who: Principal,
     group: String,
     document: ObjectRef,
+    token: String,
 }
 
 struct World {
     stack: Arc<Stack>,
     realm: Arc<Realm>,
+    tokens: Arc<TokenService>,
     people: Vec<Asked>,
     password: Password,
 }
@@ -119,9 +130,11 @@ impl World {
             .config(CONFIG)
             .var("CACHE", "ttl")
             .register_source("in-memory", open)
+            .with_tokens()
             .build()
             .await
             .unwrap();
+        let tokens = Arc::clone(stack.tokens("default").unwrap());
         let realm = Arc::clone(stack.realm("default").unwrap());
         let (ctx, password) = (Ctx::new(), password(PASSWORD));
         let mut people = Vec::new();
@@ -137,9 +150,11 @@ impl World {
             realm.groups(&ctx, &who).await.unwrap();
             realm.access(&ctx, &who, &document, Some("read")).await.unwrap();
             realm.access(&ctx, &who, &document, Some("burn")).await.unwrap();
-            people.push(Asked { login, who, group: group(n + 6), document });
+            let (token, _) = tokens.issue(&ctx, &login, None, None).await.unwrap().unwrap();
+            assert!(matches!(tokens.check(&ctx, &token).await.unwrap(), Checked::Valid(_)), "a good token");
+            people.push(Asked { login, who, group: group(n + 6), document, token });
         }
-        Self { stack: Arc::new(stack), realm, people, password }
+        Self { stack: Arc::new(stack), realm, tokens, people, password }
     }
 
     /// Asks a question about one person after the other, and returns how often memory answered as it should.
@@ -169,6 +184,9 @@ impl World {
             }),
             "verdict" => self.each(count, |asked| {
                 matches!(now(realm.login(ctx, &asked.login, &self.password)), Ok(Verdict::Accepted(_)))
+            }),
+            "token" => self.each(count, |asked| {
+                matches!(now(self.tokens.check(ctx, &asked.token)), Ok(Checked::Valid(_)))
             }),
             "forward" => {
                 let realms = Arc::new(Realms(Arc::clone(realm)));

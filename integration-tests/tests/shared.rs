@@ -349,8 +349,12 @@ async fn tokens(servers: &Servers, place: Place, name: &str) -> Outcome {
         let (ctx, id) = (Ctx::new(), TokenId::new([0xa5; 32]));
         let principal = Bench::new(&realm()).principal(&info("tokens"), World::user("susie"));
         let expires_at = first.clock.wall() + Duration::from_secs(600);
-        let state =
-            TokenState { principal, scopes: ["read"].into_iter().collect(), expires_at, claims: None };
+        let state = Arc::new(TokenState {
+            principal,
+            scopes: ["read"].into_iter().collect(),
+            expires_at,
+            claims: None,
+        });
         assert_eq!(first.memory.get(&ctx, &id).await.unwrap(), Lookup::NotFound);
         let watch = first.fence.watch(first.clock.now());
         first.memory.put(&ctx, &id, &state, Duration::from_secs(60), watch).await.unwrap();

@@ -230,12 +230,12 @@ async fn a_token_lives_in_redis_for_as_long_as_is_configured_and_never_past_its_
     for (n, ends, said, life) in [(1, 600, 600, 111), (2, 600, 77, 77), (3, 44, 600, 44)] {
         let seconds = Duration::from_secs;
         let (id, expires_at) = (TokenId::new([n; 32]), clock.wall() + seconds(ends));
-        let state = TokenState {
+        let state = Arc::new(TokenState {
             principal: principal.clone(),
             scopes: ["read"].into_iter().collect(),
             expires_at,
             claims: None,
-        };
+        });
         memory.get(&ctx, &id).await.unwrap();
         let watch = fence.watch(clock.now());
         memory.put(&ctx, &id, &state, seconds(said), watch).await.unwrap();
@@ -344,7 +344,7 @@ async fn nothing_that_is_kept_or_sent_names_anybody_and_nobody_elses_keys_are_to
         let (token, scope) = ("canary-token-4718-of-32-bytes-now", "canary-scope-4719");
         let (memory, fence, clock) = tokens_over(&redis).await;
         let token_id = TokenId::new(*token.as_bytes().first_chunk().unwrap());
-        let state = TokenState {
+        let state = Arc::new(TokenState {
             principal: second
                 .realm("default")
                 .unwrap()
@@ -356,7 +356,7 @@ async fn nothing_that_is_kept_or_sent_names_anybody_and_nobody_elses_keys_are_to
             scopes: [scope].into_iter().collect(),
             expires_at: clock.wall() + Duration::from_secs(600),
             claims: None,
-        };
+        });
         let before = on_redis(&redis).len();
         memory.get(&ctx, &token_id).await.unwrap();
         let watch = fence.watch(clock.now());

@@ -472,8 +472,8 @@ impl Share {
 
     /// Keeps the state of a token that was validated after these marks were read, unless anything was invalidated
     /// since then: whose token it is was not known before.
-    pub(crate) async fn keep_token(&self, marks: &Marks, state: &TokenState, most: Duration) {
-        let answer = Answer::Token(Arc::new(state.clone()));
+    pub(crate) async fn keep_token(&self, marks: &Marks, state: &Arc<TokenState>, most: Duration) {
+        let answer = Answer::Token(Arc::clone(state));
         let life = self.lifetimes.of(&answer).min(most);
         let person = self.person(&marks.wanted, &state.principal);
         let lane = marks.wanted.lane;

@@ -35,6 +35,7 @@ impl Name {
             (Self::Access(mine), Ask::Access(who, object, mode)) if mine.0.is_same(who) => {
                 mine.1 == **object && mine.2.is(*mode)
             }
+            (Self::Token(mine), Ask::Token(id)) => **mine == **id,
             _ => self.is_in_full(ask),
         }
     }
@@ -47,7 +48,6 @@ impl Name {
             (Self::Access(mine), Ask::Access(who, object, mode)) => {
                 mine.0 == **who && mine.1 == **object && mine.2.is(*mode)
             }
-            (Self::Token(mine), Ask::Token(id)) => **mine == **id,
             (Self::Account(_) | Self::Groups(_) | Self::Access(_) | Self::Token(_), _) => false,
         }
     }

@@ -130,12 +130,12 @@ async fn one_invalidation_voids_everything_about_that_person_and_nothing_about_a
         accounts.account(&ctx, &login(name)).await.unwrap();
         groups.groups_of(&ctx, &who).await.unwrap();
         access.access(&ctx, &who, &doc, None).await.unwrap();
-        let state = TokenState {
+        let state = Arc::new(TokenState {
             principal: who,
             scopes: GroupSet::empty(),
             expires_at: bed.clock.wall() + seconds(60),
             claims: None,
-        };
+        });
         let watch = bed.fence.watch(bed.clock.now());
         tokens.put(&ctx, &TokenId::new([n; 32]), &state, seconds(60), watch).await.unwrap();
     }

@@ -11,13 +11,13 @@ use crate::helpers::{Bed, calvin, seconds, tables};
 
 const ID: TokenId = TokenId::new([7; 32]);
 
-fn state(bed: &Bed, lives: u64) -> TokenState {
-    TokenState {
+fn state(bed: &Bed, lives: u64) -> Arc<TokenState> {
+    Arc::new(TokenState {
         principal: calvin(),
         scopes: GroupSet::empty(),
         expires_at: bed.clock.wall() + seconds(lives),
         claims: None,
-    }
+    })
 }
 
 async fn memory(bed: &Bed, lives: u64) -> TokenMemory {

@@ -60,11 +60,11 @@ struct NoTokens;
 
 #[async_trait]
 impl TokenCache for NoTokens {
-    async fn get(&self, _ctx: &Ctx, _id: &TokenId) -> Result<Lookup<TokenState>> {
+    async fn get(&self, _ctx: &Ctx, _id: &TokenId) -> Result<Lookup<Arc<TokenState>>> {
         Ok(Lookup::NotFound)
     }
 
-    async fn put(&self, _: &Ctx, _: &TokenId, _: &TokenState, _: Duration, _: Watch) -> Result<()> {
+    async fn put(&self, _: &Ctx, _: &TokenId, _: &Arc<TokenState>, _: Duration, _: Watch) -> Result<()> {
         Ok(())
     }
 }

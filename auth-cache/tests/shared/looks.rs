@@ -370,22 +370,22 @@ async fn a_token_found_in_the_other_process_ends_with_its_person() {
         let (a, b) = (node(), node());
         let (first, second) = (a.tokens(time()), b.tokens(time()));
         let (ctx, id) = (Ctx::new(), auth_core::TokenId::new([7; 32]));
-        let state = auth_core::TokenState {
+        let state = Arc::new(auth_core::TokenState {
             principal: principal("calvin"),
             scopes: auth_core::GroupSet::empty(),
             expires_at: clock.wall() + seconds(3600),
             claims: None,
-        };
+        });
         let validate = async |node: &Node, tokens: &auth_cache::TokenMemory| {
             assert!(tokens.get(&ctx, &id).await.unwrap().found().is_none());
             let watch = node.fence.watch(clock.now());
             tokens.put(&ctx, &id, &state, seconds(600), watch).await.unwrap();
         };
         validate(&a, &first).await;
-        assert_eq!(second.get(&ctx, &id).await.unwrap().found(), Some(state.clone()));
+        assert_eq!(second.get(&ctx, &id).await.unwrap().found(), Some(Arc::clone(&state)));
         assert_eq!(a.invalidate(&Subject::Login(state.principal.login())).await, Reached::Everything);
         validate(&b, &second).await;
-        assert_eq!(first.get(&ctx, &id).await.unwrap().found(), Some(state.clone()));
+        assert_eq!(first.get(&ctx, &id).await.unwrap().found(), Some(Arc::clone(&state)));
         // One that was being validated meanwhile is not kept: whose it is was not known.
         let other = auth_core::TokenId::new([8; 32]);
         assert!(first.get(&ctx, &other).await.unwrap().found().is_none());

@@ -213,7 +213,7 @@ impl ObjectPerms for Turns<Cached<dyn ObjectPerms>> {
 
 #[async_trait]
 impl TokenCache for Turns<TokenMemory> {
-    async fn get(&self, ctx: &Ctx, id: &TokenId) -> Result<Lookup<TokenState>> {
+    async fn get(&self, ctx: &Ctx, id: &TokenId) -> Result<Lookup<Arc<TokenState>>> {
         let turn = self.turn();
         let (node, tokens) = &self.nodes[turn];
         let found = tokens.get(ctx, id).await;
@@ -226,7 +226,7 @@ impl TokenCache for Turns<TokenMemory> {
         &self,
         ctx: &Ctx,
         id: &TokenId,
-        state: &TokenState,
+        state: &Arc<TokenState>,
         ttl: Duration,
         watch: Watch,
     ) -> Result<()> {
@@ -237,7 +237,7 @@ impl TokenCache for Turns<TokenMemory> {
         let Some((turn, mine)) = found else { return Ok(()) };
         self.nodes[turn].1.put(ctx, id, state, ttl, mine).await
     }
-    fn peek_token(&self, ctx: &Ctx, id: &TokenId) -> Option<Lookup<TokenState>> {
+    fn peek_token(&self, ctx: &Ctx, id: &TokenId) -> Option<Lookup<Arc<TokenState>>> {
         self.next().peek_token(ctx, id)
     }
 }

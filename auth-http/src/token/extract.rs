@@ -26,9 +26,12 @@ use crate::FrontConfig;
 use crate::config::smuggled;
 
 /// Checks an access token.
-pub(crate) async fn state_of(service: &TokenService, ctx: &Ctx, token: &str) -> Result<TokenState, Fault> {
-    // Boxed, so that what memory answers does not carry its room around.
-    match Box::pin(service.check(ctx, token)).await.map_err(Fault::of)? {
+pub(crate) async fn state_of(
+    service: &TokenService,
+    ctx: &Ctx,
+    token: &str,
+) -> Result<Arc<TokenState>, Fault> {
+    match service.check(ctx, token).await.map_err(Fault::of)? {
         Checked::Valid(state) => Ok(state),
         Checked::Invalid(invalid) => Err(Fault::token(service.realm().id().name(), invalid.as_str())),
         _ => Err(Fault::token(service.realm().id().name(), "unknown")),
@@ -84,7 +87,7 @@ pub fn token_layer(
 /// What came of a check, for the next one that asks the same of the same request.
 #[derive(Clone)]
 struct Seen {
-    state: TokenState,
+    state: Arc<TokenState>,
     /// By whom: layers of two realms may lie over each other.
     service: Arc<TokenService>,
     /// Of which token: a layer between may have put another in its place.
@@ -126,20 +129,20 @@ impl<'a> Shown<'a> {
 /// token; a token that is not good is refused there, too.
 #[derive(Debug, Clone)]
 pub struct Authenticated {
-    state: TokenState,
+    state: Arc<TokenState>,
     service: Arc<TokenService>,
 }
 
 impl Authenticated {
     /// Returns whose token it is.
     #[must_use]
-    pub const fn principal(&self) -> &Principal {
+    pub fn principal(&self) -> &Principal {
         &self.state.principal
     }
 
     /// Returns what it was given for.
     #[must_use]
-    pub const fn scopes(&self) -> &GroupSet {
+    pub fn scopes(&self) -> &GroupSet {
         &self.state.scopes
     }
 
@@ -151,7 +154,7 @@ impl Authenticated {
 
     /// Returns all that is known of it.
     #[must_use]
-    pub const fn state(&self) -> &TokenState {
+    pub fn state(&self) -> &TokenState {
         &self.state
     }
 
@@ -178,11 +181,11 @@ impl Authenticated {
             && Arc::ptr_eq(&seen.service, &service)
             && seen.token.as_str() == token
         {
-            return Ok(Self { state: seen.state.clone(), service });
+            return Ok(Self { state: Arc::clone(&seen.state), service });
         }
         let state = state_of(&service, &ctx, token).await?;
         let token = Arc::new(Zeroizing::new(token.to_owned()));
-        parts.extensions.insert(Seen { state: state.clone(), service: Arc::clone(&service), token });
+        parts.extensions.insert(Seen { state: Arc::clone(&state), service: Arc::clone(&service), token });
         Ok(Self { state, service })
     }
 

@@ -365,7 +365,7 @@ impl Call<'_> {
             .map_err(|reason| Fault::unbearable(self.realm(), reason))
     }
 
-    async fn state(&self) -> Result<TokenState, Fault> {
+    async fn state(&self) -> Result<Arc<TokenState>, Fault> {
         state_of(self.service, &self.ctx, self.access_token()?).await
     }
 

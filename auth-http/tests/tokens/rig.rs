@@ -339,7 +339,7 @@ impl PasswordSource for Down {
 pub(crate) struct MapCache {
     clock: Arc<dyn Clock>,
     fence: Arc<Fence>,
-    kept: Mutex<HashMap<TokenId, (TokenState, Stamp)>>,
+    kept: Mutex<HashMap<TokenId, (Arc<TokenState>, Stamp)>>,
     hits: AtomicU64,
     forgets: AtomicBool,
 }
@@ -356,24 +356,24 @@ impl MapCache {
 
 #[async_trait]
 impl TokenCache for MapCache {
-    async fn get(&self, ctx: &Ctx, id: &TokenId) -> Result<Lookup<TokenState>> {
+    async fn get(&self, ctx: &Ctx, id: &TokenId) -> Result<Lookup<Arc<TokenState>>> {
         Ok(self.peek_token(ctx, id).unwrap_or(Lookup::NotFound))
     }
-    async fn put(&self, _: &Ctx, id: &TokenId, state: &TokenState, _: Duration, _: Watch) -> Result<()> {
+    async fn put(&self, _: &Ctx, id: &TokenId, state: &Arc<TokenState>, _: Duration, _: Watch) -> Result<()> {
         if self.forgets.load(Ordering::SeqCst) {
             return Ok(());
         }
         let stamp = self.fence.login(state.principal.login());
-        self.kept.lock().unwrap().insert(*id, (state.clone(), stamp));
+        self.kept.lock().unwrap().insert(*id, (Arc::clone(state), stamp));
         Ok(())
     }
-    fn peek_token(&self, _ctx: &Ctx, id: &TokenId) -> Option<Lookup<TokenState>> {
+    fn peek_token(&self, _ctx: &Ctx, id: &TokenId) -> Option<Lookup<Arc<TokenState>>> {
         let kept = self.kept.lock().unwrap();
         let (state, stamp) = kept.get(id).filter(|(state, _)| self.clock.wall() < state.expires_at)?;
         if self.fence.login(state.principal.login()) != *stamp {
             return None;
         }
         self.hits.fetch_add(1, Ordering::SeqCst);
-        Some(Lookup::Found(state.clone()))
+        Some(Lookup::Found(Arc::clone(state)))
     }
 }

@@ -1,5 +1,6 @@
 //! Cases for token caches.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use auth_core::{Ctx, GroupSet, Lookup, Reached, Subject, TokenCache, TokenId, TokenState};
@@ -43,7 +44,8 @@ fn state(bench: &TokenBench, login: &str, lives: Duration) -> TokenState {
 /// Puts a state that was validated just now: as callers do, after it was asked for.
 async fn put(cache: &dyn TokenCache, bench: &TokenBench, id: &TokenId, state: &TokenState, ttl: Duration) {
     get(cache, id).await;
-    told("put", cache.put(&Ctx::new(), id, state, ttl, bench.fence.watch(bench.clock.now())).await);
+    let (state, watch) = (Arc::new(state.clone()), bench.fence.watch(bench.clock.now()));
+    told("put", cache.put(&Ctx::new(), id, &state, ttl, watch).await);
 }
 
 /// Invalidates, and waits until all who share something with this process know it.
@@ -52,12 +54,12 @@ async fn invalidate(bench: &TokenBench, subject: &Subject<'_>) {
     assert_eq!(bench.fence.settle(10 * SECOND).await, Reached::Everything, "{subject:?}");
 }
 
-async fn get(cache: &dyn TokenCache, id: &TokenId) -> Lookup<TokenState> {
+async fn get(cache: &dyn TokenCache, id: &TokenId) -> Lookup<Arc<TokenState>> {
     told("get", cache.get(&Ctx::new(), id).await)
 }
 
 async fn check(cache: &dyn TokenCache, bench: &TokenBench, id: &TokenId, state: &TokenState) {
-    let expected = if bench.keeps { Lookup::Found(state.clone()) } else { Lookup::NotFound };
+    let expected = if bench.keeps { Lookup::Found(Arc::new(state.clone())) } else { Lookup::NotFound };
     assert_eq!(get(cache, id).await, expected);
 }
 
@@ -159,7 +161,8 @@ async fn what_was_validated_before_an_invalidation_is_not_kept(cache: &dyn Token
         let watch = bench.fence.watch(bench.clock.now());
         // The token is validated here; then it is put.
         invalidate(bench, &subject).await;
-        told("put", cache.put(&Ctx::new(), &id, &state, MINUTE, watch).await);
+        let late = Arc::new(state.clone());
+        told("put", cache.put(&Ctx::new(), &id, &late, MINUTE, watch).await);
         check_gone(cache, &id, "its person was invalidated since it was validated").await;
         // Validated again, it is good.
         put(cache, bench, &id, &state, MINUTE).await;

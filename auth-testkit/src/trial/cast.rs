@@ -9,6 +9,7 @@ use auth_core::{
 
 use crate::{ManualClock, hash, info};
 use auth_core::Clock as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How many things are asked about in each run. The first and the last are the same person's where the
@@ -284,11 +285,11 @@ impl Cast {
         }
     }
 
-    pub(crate) fn state(&self, subject: usize, version: u32, clock: &ManualClock) -> TokenState {
+    pub(crate) fn state(&self, subject: usize, version: u32, clock: &ManualClock) -> Arc<TokenState> {
         let principal = self.person(Kind::Tokens, subject).clone();
         // Longer than any run: what ends first is the cache's lifetime.
         let expires_at = clock.wall() + Duration::from_secs(1_000_000);
-        TokenState { principal, scopes: marks(subject, version), expires_at, claims: None }
+        Arc::new(TokenState { principal, scopes: marks(subject, version), expires_at, claims: None })
     }
 
     pub(crate) fn read_state(&self, subject: usize, state: &TokenState) -> Said {

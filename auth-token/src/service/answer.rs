@@ -1,6 +1,7 @@
 //! What the service is asked, and what it answers.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use auth_core::{Device, EndReason, FamilyId, Reject, TokenState};
@@ -202,7 +203,7 @@ pub struct LoggedOut {
 #[non_exhaustive]
 pub enum Checked {
     /// It is good.
-    Valid(TokenState),
+    Valid(Arc<TokenState>),
     /// It is not.
     Invalid(Invalid),
 }

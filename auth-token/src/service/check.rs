@@ -1,5 +1,6 @@
 //! The check of access tokens: from memory, or in full.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
@@ -22,17 +23,32 @@ impl TokenService {
     /// # Errors
     /// Any kind: nobody could find out whether it was revoked, or whether its account may log in.
     pub async fn check(&self, ctx: &Ctx, token: &str) -> Result<Checked> {
-        let invalid = |invalid: Invalid| {
-            ctx.note(|| Step::new("token", invalid.as_str()));
-            Ok(Checked::Invalid(invalid))
-        };
         if token.len() > MAX_TOKEN_BYTES {
-            return invalid(Invalid::Refused(Refusal::TooLarge));
+            return Ok(invalid(ctx, Invalid::Refused(Refusal::TooLarge)));
         }
         let id = self.cache_id(token);
-        if let Some(Lookup::Found(state)) = ctx.trying(|ctx| self.parts.cache.peek_token(ctx, &id)) {
+        if let Some(state) = self.recall(ctx, &id) {
             return Ok(Checked::Valid(state));
         }
+        // Boxed, so that what memory answers does not carry its room around.
+        Box::pin(self.check_in_full(ctx, token, &id)).await
+    }
+
+    /// Answers from memory alone, without waiting.
+    #[must_use]
+    pub fn peek(&self, ctx: &Ctx, token: &str) -> Option<Arc<TokenState>> {
+        if token.len() > MAX_TOKEN_BYTES {
+            return None;
+        }
+        self.recall(ctx, &self.cache_id(token))
+    }
+
+    fn recall(&self, ctx: &Ctx, id: &TokenId) -> Option<Arc<TokenState>> {
+        ctx.trying(|ctx| self.parts.cache.peek_token(ctx, id)).and_then(Lookup::found)
+    }
+
+    async fn check_in_full(&self, ctx: &Ctx, token: &str, id: &TokenId) -> Result<Checked> {
+        let invalid = |why: Invalid| Ok(invalid(ctx, why));
         // Verified before it is looked for elsewhere: what is forged costs no round trip.
         let wall = self.parts.clock.wall();
         let valid = match self.parts.format.verify(token, wall, Ends::Checked) {
@@ -50,7 +66,7 @@ impl TokenService {
             return invalid(Invalid::TooLong);
         }
         // A cache that fails is a miss.
-        if let Ok(Lookup::Found(state)) = self.parts.cache.get(ctx, &id).await {
+        if let Ok(Lookup::Found(state)) = self.parts.cache.get(ctx, id).await {
             return Ok(Checked::Valid(state));
         }
         let watch = self.parts.fence.watch(self.parts.clock.now());
@@ -92,27 +108,17 @@ impl TokenService {
             return invalid(Invalid::Revoked);
         }
         self.seen(ctx, &valid, now).await;
-        let state = TokenState {
+        let state = Arc::new(TokenState {
             principal: account.principal().clone(),
             scopes: valid.scopes.iter().map(String::as_str).collect::<GroupSet>(),
             expires_at: ends,
             claims: valid.claims,
-        };
+        });
         let left = ends.duration_since(wall).unwrap_or_default();
         // A cache that fails keeps nothing.
-        let _kept = self.parts.cache.put(ctx, &id, &state, left, watch).await;
+        let _kept = self.parts.cache.put(ctx, id, &state, left, watch).await;
         ctx.note(|| Step::new("token", "valid"));
         Ok(Checked::Valid(state))
-    }
-
-    /// Answers from memory alone, without waiting.
-    #[must_use]
-    pub fn peek(&self, ctx: &Ctx, token: &str) -> Option<TokenState> {
-        if token.len() > MAX_TOKEN_BYTES {
-            return None;
-        }
-        let id = self.cache_id(token);
-        ctx.trying(|ctx| self.parts.cache.peek_token(ctx, &id)).and_then(Lookup::found)
     }
 
     /// Returns the session that a good access token came with.
@@ -155,6 +161,11 @@ impl TokenService {
     }
 }
 
+fn invalid(ctx: &Ctx, why: Invalid) -> Checked {
+    ctx.note(|| Step::new("token", why.as_str()));
+    Checked::Invalid(why)
+}
+
 /// What a token is revoked by: its `jti`, or what is signed of it, never its signature, which may have several spellings.
 pub(super) fn mark(realm: &str, token: &str, valid: &Valid) -> TokenMark {
     let mut hash = Context::new(&SHA256);
@@ -194,7 +205,7 @@ pub struct NoTokenCache;
 
 #[async_trait]
 impl TokenCache for NoTokenCache {
-    async fn get(&self, _ctx: &Ctx, _id: &TokenId) -> Result<Lookup<TokenState>> {
+    async fn get(&self, _ctx: &Ctx, _id: &TokenId) -> Result<Lookup<Arc<TokenState>>> {
         Ok(Lookup::NotFound)
     }
 
@@ -202,7 +213,7 @@ impl TokenCache for NoTokenCache {
         &self,
         _ctx: &Ctx,
         _id: &TokenId,
-        _state: &TokenState,
+        _state: &Arc<TokenState>,
         _ttl: Duration,
         _watch: Watch,
     ) -> Result<()> {

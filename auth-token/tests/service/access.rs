@@ -55,7 +55,7 @@ async fn what_is_kept_of_a_good_token_is_found_again_by_who_has_the_secret() {
     let leeway = rig.service.settings().leeway;
     assert_eq!(state.expires_at, first.expires_at + leeway);
     let put = kept.entries.lock().unwrap().values().next().unwrap().clone();
-    assert_eq!((put.state, put.ttl), (state, SECOND * 500 + leeway));
+    assert_eq!((put.state, put.ttl), (Arc::new(state), SECOND * 500 + leeway));
     assert!(rig.fence.still(put.watch));
     let asked = rig.families.asked("is_revoked");
     assert_eq!(rig.checked(&first.access_token).await, "valid");

@@ -132,7 +132,7 @@ async fn what_the_application_says_stands_in_the_token_and_its_failure_consumes_
     *says.0.lock().unwrap() = Some(claims_of(&json!({ "team": "blue" })).unwrap());
     let first = rig.log_in().await;
     let Ok(Checked::Valid(state)) = rig.service.check(&rig.ctx, &first.access_token).await else { panic!() };
-    let claims: Value = serde_json::from_str(&state.claims.unwrap()).unwrap();
+    let claims: Value = serde_json::from_str(state.claims.as_deref().unwrap()).unwrap();
     assert_eq!((&claims["team"], &claims["sub"]), (&json!("blue"), &json!("calvin")));
     *says.0.lock().unwrap() = None;
     assert_eq!(class(rig.renew(&first.refresh_token).await), "timeout");

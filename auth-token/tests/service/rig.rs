@@ -239,7 +239,7 @@ impl Throttle for Few {
 /// What was put into a cache.
 #[derive(Debug, Clone)]
 pub(crate) struct Put {
-    pub(crate) state: TokenState,
+    pub(crate) state: Arc<TokenState>,
     pub(crate) ttl: Duration,
     pub(crate) watch: Watch,
 }
@@ -253,9 +253,9 @@ pub(crate) struct Kept {
 
 #[async_trait]
 impl TokenCache for Kept {
-    async fn get(&self, _ctx: &Ctx, id: &TokenId) -> Result<Lookup<TokenState>> {
+    async fn get(&self, _ctx: &Ctx, id: &TokenId) -> Result<Lookup<Arc<TokenState>>> {
         self.gets.fetch_add(1, Ordering::SeqCst);
-        let found = self.entries.lock().unwrap().get(id).map(|put| put.state.clone());
+        let found = self.entries.lock().unwrap().get(id).map(|put| Arc::clone(&put.state));
         Ok(found.map_or(Lookup::NotFound, Lookup::Found))
     }
 
@@ -263,11 +263,11 @@ impl TokenCache for Kept {
         &self,
         _ctx: &Ctx,
         id: &TokenId,
-        state: &TokenState,
+        state: &Arc<TokenState>,
         ttl: Duration,
         watch: Watch,
     ) -> Result<()> {
-        self.entries.lock().unwrap().insert(*id, Put { state: state.clone(), ttl, watch });
+        self.entries.lock().unwrap().insert(*id, Put { state: Arc::clone(state), ttl, watch });
         Ok(())
     }
 }
@@ -479,7 +479,7 @@ impl Rig {
 
     pub(crate) async fn state(&self, token: &str) -> TokenState {
         match self.service.check(&self.ctx, token).await {
-            Ok(Checked::Valid(state)) => state,
+            Ok(Checked::Valid(state)) => (*state).clone(),
             other => panic!("{other:?}"),
         }
     }
