@@ -421,17 +421,25 @@ impl TokenService {
         let no = |refusal| Ok(Granted::Refused(Refused::Grant(refusal)));
         let state = match self.check(ctx, access_token).await? {
             Checked::Valid(state) => state,
-            Checked::Invalid(Invalid::Account(reject)) => return no(GrantRefusal::Account(reject)),
+            Checked::Invalid(Invalid::Account(reject)) => {
+                // As when it is renewed by a refresh token: whoever was disabled logs in again afterwards.
+                if let Some((valid, login)) = self.authentic(access_token)
+                    && let Some(id) = valid.family.map(FamilyId::new)
+                {
+                    self.end_one(ctx, id, Some(&login), EndReason::Account).await?;
+                }
+                return no(GrantRefusal::Account(reject));
+            }
             Checked::Invalid(_) => return no(GrantRefusal::Malformed),
         };
         let Some(id) = self.family_of(&state) else { return no(GrantRefusal::Unknown) };
-        let Some(facts) = self.facts(ctx, id).await?.filter(|facts| facts.login == *state.principal.login())
-        else {
-            return no(GrantRefusal::Unknown);
-        };
+        let Some(facts) = self.facts(ctx, id).await? else { return no(GrantRefusal::Unknown) };
         let account = match self.standing_of(ctx, &facts).await? {
             Standing::Good(account) => account,
-            Standing::Bad(reject) => return no(GrantRefusal::Account(reject)),
+            Standing::Bad(reject) => {
+                self.end_one(ctx, id, Some(&facts.login), EndReason::Account).await?;
+                return no(GrantRefusal::Account(reject));
+            }
         };
         let scopes = self.still(&facts.scopes);
         for _ in 0..4 {

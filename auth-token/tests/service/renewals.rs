@@ -97,6 +97,18 @@ async fn a_session_of_who_is_disabled_ends_and_voids_what_is_remembered() {
 }
 
 #[tokio::test]
+async fn a_session_of_who_is_disabled_ends_by_a_renewal_with_an_access_token_too() {
+    let rig = Rig::new();
+    let first = rig.log_in().await;
+    rig.people.set_state("calvin", disabled());
+    // Nothing is remembered: the check itself finds it.
+    assert_eq!(class(rig.renew_by(&first.access_token).await), "disabled");
+    assert_eq!(rig.heard.take(), ["login calvin", "ended calvin"]);
+    rig.people.set_state("calvin", AccountState::default());
+    assert_eq!(class(rig.renew(&first.refresh_token).await), "account");
+}
+
+#[tokio::test]
 async fn what_is_told_of_a_session_names_it_its_client_its_address_and_the_age_of_the_token() {
     let rig = Rig::new();
     let ctx = Ctx::new().with_client([192, 0, 2, 7].into());
@@ -236,9 +248,11 @@ async fn who_renews_by_an_access_token_is_looked_at_anew_whatever_is_remembered(
     rig.people.set_state("calvin", disabled());
     assert_eq!(rig.checked(&first.access_token).await, "valid", "from memory");
     assert_eq!(class(rig.renew_by(&first.access_token).await), "disabled");
-    let beside = Make::beside(&rig).rig();
-    assert_eq!(class(beside.renew_by(&first.access_token).await), "disabled");
+    assert_eq!(rig.heard.take(), ["login calvin", "ended calvin"]);
     rig.people.set_state("calvin", AccountState::default());
+    assert_eq!(class(rig.renew_by(&first.access_token).await), "account", "the session has ended");
+    let first = rig.log_in().await;
+    assert_eq!(rig.checked(&first.access_token).await, "valid");
     // A scope that is no longer configured is no longer granted.
     let fewer = Make::beside(&rig).set(|settings| settings.scopes = vec!["write".to_owned()]).rig();
     let second = tokens(fewer.renew_by(&first.access_token).await);
