@@ -437,6 +437,9 @@ pub trait Families: Revocations {
     /// [`revoke`](Revocations::revoke) does. Returns how many families have ended by it; what is unknown is zero, and
     /// revoked all the same.
     ///
+    /// Who begins a family and then asks whether its login was revoked is told of an end of all that is under way, or that
+    /// end finds the family.
+    ///
     /// # Errors
     /// Any kind: it is not known whether it did.
     async fn end(&self, ctx: &Ctx, realm: &str, what: &Ends<'_>, end: &End) -> Result<u64>;

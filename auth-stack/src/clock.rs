@@ -123,7 +123,7 @@ mod linux {
         }
     }
 
-    // Neither part is negative, and the sum fits until the year 2554: these clocks count from the start.
+    // Neither part is negative, unless it is before 1970, and the sum fits until the year 2554.
     fn nanos(time: &Timespec) -> u64 {
         let (seconds, rest) = (time.tv_sec.cast_unsigned(), time.tv_nsec.cast_unsigned());
         seconds.wrapping_mul(1_000_000_000).wrapping_add(rest)

@@ -45,7 +45,11 @@ fn by_code(code: &str, detail: Option<&str>) -> Error {
     // The text of a server may name keys and users, so only what is known is told. What happens in a script comes
     // as the error of the script, from old servers with the code inside of the text.
     let detail = detail.unwrap_or_default();
-    let within = |what: &str| code == what || (code == "ERR" && detail.contains(&format!("-{what}")));
+    // Before Redis 7 without the dash, if a command of the script is at fault.
+    let within = |what: &str| {
+        let told = |mark: &str| detail.contains(&format!("{mark}{what}"));
+        code == what || (code == "ERR" && (told("-") || told("@user_script:1: ")))
+    };
     if within("OOM") || detail.contains("OOM command not allowed") {
         return Error::new(ErrorKind::Overloaded, "the server has no memory left");
     }
@@ -164,5 +168,7 @@ mod tests {
         }
         let wrong = "WRONGTYPE Operation against a key holding the wrong kind of value";
         assert_eq!(kind(wrong), ErrorKind::Corrupt);
+        let within = format!("ERR Error running script (call to f_secret): @user_script:1: {wrong}");
+        assert_eq!(kind(&within), ErrorKind::Corrupt);
     }
 }

@@ -353,7 +353,12 @@ impl SqlFamilies {
         let ended = tx.execute(statement, args).await?;
         tx.execute(&self.ask.revoke, &entry.args(realm, end.at, end.until)).await?;
         tx.commit().await?;
-        Ok(ended)
+        if matches!(what, Ends::Family(_)) {
+            return Ok(ended);
+        }
+        // Where each statement sees what was committed when it began, one that was begun meanwhile is not found above, and
+        // who began it may have asked before the revocation was there. Now it is: whoever asks from here on is told.
+        Ok(ended + self.db().await?.change(statement, args).await?)
     }
 
     /// Deletes in batches, each by itself, until so many are gone or none is left.

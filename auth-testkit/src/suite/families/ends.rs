@@ -20,6 +20,7 @@ cases! {
     an_end_revokes_what_was_issued_before,
     an_end_of_what_is_unknown_revokes_all_the_same,
     who_sees_an_end_sees_its_revocation,
+    who_begins_beside_an_end_is_told_of_it_or_ends_with_it,
 }
 
 async fn an_end_is_kept_as_it_was_first(store: &dyn Families, bench: &FamilyBench) {
@@ -209,5 +210,27 @@ async fn who_sees_an_end_sees_its_revocation(_store: &dyn Families, bench: &Fami
             }
         };
         tokio::join!(ending, watching);
+    }
+}
+
+async fn who_begins_beside_an_end_is_told_of_it_or_ends_with_it(_store: &dyn Families, bench: &FamilyBench) {
+    let rounds = (bench.rounds / 10).max(1);
+    for round in 0..rounds {
+        let realm = bench.realm();
+        bench.begin(&realm, "calvin").await;
+        let token = bench.token("calvin", Some(START));
+        let what = if round % 2 == 0 { Ends::Person("calvin") } else { Ends::Realm };
+        let ending = end(&*bench.store, &realm, &what, START + 1, EndReason::Logout);
+        let families: Vec<_> = (0..8).map(|_| bench.family(&realm, "calvin")).collect();
+        let beginning = join_all(families.iter().map(|family| async {
+            let other = &*bench.other;
+            told("begin", other.begin(&ctx(), family).await);
+            is_revoked(other, &realm, &token, START + 1).await
+        }));
+        let (_, revoked) = tokio::join!(ending, beginning);
+        for (family, revoked) in families.iter().zip(revoked) {
+            let ended = shown(&*bench.store, &realm, family.id).await.ended.is_some();
+            assert!(revoked || ended, "round {round}: it lives, and who has begun it was told of no end");
+        }
     }
 }
