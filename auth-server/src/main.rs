@@ -183,7 +183,9 @@ async fn run(cli: &Cli) -> Result<Reply> {
             Ok(nothing)
         }
         Verb::Config(ConfigVerb::Check { probe }) => {
-            let stack = beside_a_server(cli).await?.build().await?;
+            let builder = beside_a_server(cli).await?;
+            let builder = if *probe { builder.with_tokens_if_kept() } else { builder };
+            let stack = builder.build().await?;
             serve::front(&stack)?;
             if *probe {
                 for warning in stack.warnings() {

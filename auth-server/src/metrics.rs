@@ -44,6 +44,10 @@ pub(crate) fn render(stack: &Stack, sources: &[SourceReport]) -> String {
         hashing.skipped,
     );
     page.single("gatepost_hash_queued", "gauge", "Hash jobs waiting.", hashing.queued);
+    if let Some(answer) = stack.sessions_answer() {
+        let up = u64::from(answer.is_ok());
+        page.single("gatepost_sessions_store_up", "gauge", "Whether the store of sessions answers.", up);
+    }
     page.family("gatepost_source_up", "gauge", "Whether a source is fit.");
     for source in sources {
         page.sample("gatepost_source_up", &[("source", &source.name)], u64::from(source.is_up()));

@@ -767,6 +767,11 @@ async fn sources(stack: &Stack, probe: bool) -> Reply {
     });
     let mut rows: Vec<Value> = rows.collect();
     let mut fit = all_up;
+    // It is no source: a row says why it is away, and there is none while it answers.
+    if let Some(Err(error)) = stack.sessions_answer() {
+        fit = false;
+        rows.push(json!({ "store": "sessions", "state": "down", "last_error": told(&error) }));
+    }
     if probe && let Some(kind) = stack.shared().and_then(|shared| shared.cache) {
         let probed = probe_shared(stack).await;
         fit &= probed.is_ok();

@@ -181,13 +181,17 @@ fn operation(current: Arc<Current>) -> Router {
 async fn ready(State(current): State<Arc<Current>>) -> impl IntoResponse {
     let stack = current.stack();
     let sources = stack.sources_now().await;
-    let sessions = stack.sessions_answer() != Some(false);
-    let red = !sessions || sources.iter().any(|source| source.used && !source.is_up());
+    let sessions = stack.sessions_answer().map(|answer| answer.is_ok());
+    let red = sessions == Some(false) || sources.iter().any(|source| source.used && !source.is_up());
     let status = if red { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     // Which sources, not why: the reasons are for the admin socket.
     let list: serde_json::Map<_, _> =
         sources.iter().map(|source| (source.name.clone(), source.is_up().into())).collect();
-    let body = json!({ "ready": !red, "sessions": sessions, "sources": list }).to_string() + "\n";
+    let mut body = json!({ "ready": !red, "sources": list });
+    if let (Some(sessions), Some(body)) = (sessions, body.as_object_mut()) {
+        body.insert("sessions".to_owned(), sessions.into());
+    }
+    let body = body.to_string() + "\n";
     (status, [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")], body)
 }
 

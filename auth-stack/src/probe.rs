@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use auth_cache::Gate;
@@ -87,11 +87,31 @@ pub(crate) struct Prober {
     last: Mutex<Last>,
 }
 
-/// A store of sessions, and whether it answers.
+/// A store of sessions, and what it last answered: nothing yet, or that it answers, or why not.
 #[derive(Clone)]
 struct Sessions {
     families: Arc<dyn Families>,
-    health: Arc<Health>,
+    answer: Arc<Mutex<Option<Result<()>>>>,
+}
+
+impl Sessions {
+    fn answer(&self) -> MutexGuard<'_, Option<Result<()>>> {
+        self.answer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes what it has answered, and says so in the log where that is another answer than before.
+    fn answered(&self, now: Result<()>) {
+        let mut last = self.answer();
+        match (&*last, &now) {
+            // Too busy for a probe, and it answers others.
+            (Some(Ok(())), Err(error)) if error.kind() == ErrorKind::Overloaded => return,
+            (Some(Err(before)), Err(error)) if before.kind() == error.kind() => {}
+            (_, Err(error)) => tracing::error!(%error, "the store of sessions does not answer"),
+            (Some(Err(_)), Ok(())) => tracing::info!("the store of sessions answers again"),
+            (None | Some(Ok(())), Ok(())) => {}
+        }
+        *last = Some(now);
+    }
 }
 
 #[derive(Default)]
@@ -112,13 +132,14 @@ impl Prober {
         families: Option<Arc<dyn Families>>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let sessions = families.map(|families| Sessions { families, health: Arc::default() });
+        let sessions = families.map(|families| Sessions { families, answer: Arc::default() });
         Self { sources: Arc::new(sources), sessions, clock, last: Mutex::default() }
     }
 
-    /// Reports whether the store of sessions answered last time; nothing without one, or before the first look.
-    pub(crate) fn sessions(&self) -> Option<bool> {
-        self.sessions.as_ref()?.health.report().up
+    /// Returns what the store of sessions last answered; nothing without one.
+    pub(crate) fn sessions(&self) -> Option<Result<()>> {
+        let not_yet = || Err(Error::new(ErrorKind::Unavailable, "it has not answered yet"));
+        Some(self.sessions.as_ref()?.answer().clone().unwrap_or_else(not_yet))
     }
 
     pub(crate) fn source(&self, name: &str) -> Option<&Source> {
@@ -196,15 +217,15 @@ async fn probe(sources: &BTreeMap<String, Source>, clock: &dyn Clock) -> Vec<Opt
 
 /// Asks a store of sessions about one that nobody has, and notes what came of it.
 async fn probe_sessions(sessions: Option<&Sessions>, clock: &dyn Clock) {
-    let Some(Sessions { families, health }) = sessions else { return };
+    let Some(sessions) = sessions else { return };
     let until = clock.now() + SESSIONS_LIMIT;
     let ctx = Ctx::new().with_deadline(until);
-    let question = families.family(&ctx, "gatepost-probe", FamilyId::new([0; 16]));
+    let question = sessions.families.family(&ctx, "gatepost-probe", FamilyId::new([0; 16]));
     let answer = match select(question, clock.sleep_until(until)).await {
         Either::Left((answer, _)) => answer.map(drop),
         Either::Right(_) => Err(Error::new(ErrorKind::Timeout, "no answer in time")),
     };
-    health.probed(answer.err().as_ref(), clock);
+    sessions.answered(answer);
 }
 
 /// Asks a source about somebody whom nobody knows.

@@ -389,10 +389,10 @@ impl Stack {
         self.prober.look().await
     }
 
-    /// Reports whether the store of sessions answered when it was [last](Self::sources_now) asked; nothing without one, or
-    /// before that.
+    /// Returns what the store of sessions answered when it was [last](Self::sources_now) asked: an error says why it did
+    /// not, or that it has not answered yet. Nothing without a store.
     #[must_use]
-    pub fn sessions_answer(&self) -> Option<bool> {
+    pub fn sessions_answer(&self) -> Option<Result<()>> {
         self.prober.sessions()
     }
 

@@ -3,8 +3,11 @@
 mod answer;
 mod check;
 mod claims;
+mod end;
+mod login;
 mod person;
 mod refresh;
+mod renew;
 mod settings;
 
 use std::num::NonZeroUsize;
@@ -13,9 +16,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use auth_core::{
-    Account, AccountState, Audit, Clock, Ctx, Device, End, EndReason, Ends, Error, ErrorKind, Families,
-    Family, FamilyId, Fence, Freshness, Issued, Login, Lookup, Millis, NoAudit, Principal, Realm, Reject,
-    Renewal, Result, Retry, Revoked, SessionChange, SessionEvent, Subject, TokenCache, TokenMark, Verdict,
+    Account, AccountState, Audit, Clock, Ctx, Device, Error, ErrorKind, Families, Family, FamilyId, Fence,
+    Login, Lookup, Millis, NoAudit, Principal, Realm, Reject, Result, SessionChange, SessionEvent,
+    TokenCache,
 };
 use lru::LruCache;
 use zeroize::Zeroizing;
@@ -28,8 +31,7 @@ pub use claims::{ClaimsFor, GroupClaims, NoClaims, Session, claims_of};
 pub use refresh::{MIN_SECRET_BYTES, REFRESH_PREFIX, RefreshSecrets};
 pub use settings::{OnReuse, TokenSettings};
 
-use crate::{AccessFormat, Grant, Valid};
-use refresh::Shown;
+use crate::{AccessFormat, Grant};
 
 /// Hears of refresh tokens that are not good, and makes guessers wait.
 #[async_trait]
@@ -173,432 +175,6 @@ impl TokenService {
     #[must_use]
     pub fn jwks(&self) -> String {
         self.parts.format.jwks(self.parts.clock.wall())
-    }
-
-    /// Begins a session for who shows the right password.
-    ///
-    /// Sessions that end meanwhile, since the password was changed or its owner has logged out everywhere, take this one
-    /// with them: then the password is looked at once more.
-    ///
-    /// # Errors
-    /// Any kind: nobody could find out, or the session could not be kept.
-    /// [`Throttled`](ErrorKind::Throttled) where the guard makes wait.
-    pub async fn login(&self, ctx: &Ctx, mut ask: LoginAsk<'_>) -> Result<Granted> {
-        // Said before the password is looked at, so that it tells nothing about it.
-        let Some(scopes) = self.settings.granted(ask.scope) else {
-            return Ok(Granted::Refused(Refused::Scope));
-        };
-        if let Some(client) = ask.client {
-            check_client(client)?;
-        }
-        let password = Zeroizing::new(std::mem::take(&mut ask.password));
-        ask.device = bounded(ask.device);
-        if let Some(granted) = self.log_in(ctx, &ask, &password, &scopes).await? {
-            return Ok(granted);
-        }
-        // The password may be another one by now. Or a store in a new life has taken what is older for revoked.
-        let ctx = ctx.clone().with_freshness(Freshness::Fresh);
-        match self.log_in(&ctx, &ask, &password, &scopes).await? {
-            Some(granted) => Ok(granted),
-            None => {
-                let error = Error::new(ErrorKind::Overloaded, "all sessions of this login are being ended");
-                Err(error.retry_after(SECOND))
-            }
-        }
-    }
-
-    /// Begins a session, unless all sessions of the login have ended since it was asked for: then it has ended with them.
-    async fn log_in(
-        &self,
-        ctx: &Ctx,
-        ask: &LoginAsk<'_>,
-        password: &[u8],
-        scopes: &[String],
-    ) -> Result<Option<Granted>> {
-        // Before the password is read anywhere.
-        let started = self.now();
-        let who = match self.parts.realm.attempt(ctx, ask.login, password.to_vec()).await? {
-            Verdict::Accepted(who) => who,
-            Verdict::Rejected(reject) => return Ok(Some(Granted::Refused(Refused::Credentials(reject)))),
-        };
-        let account = match self.standing(ctx, who.login(), Some(&who)).await? {
-            Standing::Good(account) => account,
-            Standing::Bad(reject) => return Ok(Some(Granted::Refused(Refused::Credentials(reject)))),
-        };
-        let now = self.now();
-        let (idle, absolute) = if ask.remember {
-            (self.settings.idle, self.settings.absolute)
-        } else {
-            (self.settings.idle.min(self.settings.short), self.settings.absolute.min(self.settings.short))
-        };
-        let absolute_end = now.saturating_add(millis(absolute));
-        let family = Family {
-            id: FamilyId::new(random()?),
-            realm: self.name().into(),
-            login: who.login().as_str().to_owned(),
-            person: person::text(&who),
-            client: ask.client.map(str::to_owned),
-            scope: scopes.join(" "),
-            device: ask.device.clone(),
-            secret: self.parts.secrets.present().to_owned(),
-            generation: 1,
-            rotated_at: now,
-            retries: 0,
-            confirmed: false,
-            created_at: now,
-            last_used_at: now,
-            idle: millis(idle),
-            idle_end: now.saturating_add(millis(idle)),
-            absolute_end,
-            ended: None,
-        };
-        let facts = Arc::new(self.facts_of(&family)?);
-        let access = self.access(ctx, &family, &account, scopes, now).await?;
-        self.parts.families.begin(ctx, &family).await?;
-        // Whoever ended them before it was there has left a revocation; whoever does afterwards finds it.
-        let issued = Issued {
-            mark: TokenMark::new([0; 32]),
-            family: None,
-            login: who.login().as_str(),
-            at: Some(started),
-        };
-        if self.parts.families.is_revoked(ctx, self.name(), &issued, self.now()).await? {
-            self.end(ctx, &Ends::Family(family.id), EndReason::Revoked).await?;
-            return Ok(None);
-        }
-        self.remember(family.id, &facts);
-        self.tell(ctx, &facts, Some(family.id), SessionChange::Begun, None);
-        self.tokens(access, &facts, family.id, 1, scopes, family.idle_end).map(Some)
-    }
-
-    /// Renews a session by its newest refresh token.
-    ///
-    /// # Errors
-    /// Any kind: nothing was consumed, or the same token is answered again within the grace.
-    /// [`Throttled`](ErrorKind::Throttled) for too many retries or wrong tokens.
-    pub async fn renew(&self, ctx: &Ctx, ask: &RenewAsk<'_>) -> Result<Granted> {
-        let no = |refusal| Ok(Granted::Refused(Refused::Grant(refusal)));
-        let Some(shown) = self.parts.secrets.read(self.name(), ask.token) else {
-            self.throttle.wrong(ctx, ask.token.as_bytes().get(..128).unwrap_or(ask.token.as_bytes())).await?;
-            return no(GrantRefusal::Malformed);
-        };
-        let Some(facts) = self.facts(ctx, shown.family).await?.filter(|facts| facts.secret == shown.secret)
-        else {
-            return no(GrantRefusal::Unknown);
-        };
-        if facts.client.as_deref() != ask.client {
-            self.tell(ctx, &facts, Some(shown.family), SessionChange::ClientMismatch, None);
-            return no(GrantRefusal::Client);
-        }
-        let held = self.still(&facts.scopes);
-        let scopes = match ask.scope {
-            Some(asked) => match settings::narrowed(&held, asked) {
-                Some(scopes) => scopes,
-                None => return Ok(Granted::Refused(Refused::Scope)),
-            },
-            None => held,
-        };
-        let now = self.now();
-        // What has ended costs the sources nothing, and is not told apart by what they would say.
-        if is_over(now, facts.absolute_end) {
-            return no(GrantRefusal::Expired);
-        }
-        let account = match self.standing_of(ctx, &facts).await? {
-            Standing::Good(account) => account,
-            Standing::Bad(reject) => {
-                // Not for a time only: whoever was disabled logs in again afterwards.
-                self.end_one(ctx, shown.family, Some(&facts.login), EndReason::Account).await?;
-                return no(GrantRefusal::Account(reject));
-            }
-        };
-        let idle_end = now.saturating_add(facts.idle).min(facts.absolute_end);
-        let next = shown.generation.checked_add(1);
-        let mut family = facts.family(shown.family, self.name(), next.unwrap_or(shown.generation), now);
-        let access = self.access(ctx, &family, &account, &scopes, now).await?;
-        let renewal = Renewal { from: shown.generation, at: now, idle_end };
-        // A family that has reached the last number there is ends by itself.
-        if let Some(next) = next
-            && self.parts.families.renew(ctx, self.name(), shown.family, &renewal).await?
-        {
-            self.tell(ctx, &facts, Some(shown.family), SessionChange::Renewed, None);
-            return self.tokens(access, &facts, shown.family, next, &scopes, idle_end);
-        }
-        // Who else renews or ends it meanwhile changes what is read: then it is read again.
-        for _ in 0..4 {
-            match self.parts.families.family(ctx, self.name(), shown.family).await? {
-                Lookup::Found(found) => family = found,
-                Lookup::NotFound => return no(GrantRefusal::Unknown),
-            }
-            match self.replaced(ctx, &family, shown, now).await? {
-                Replaced::Retried => {
-                    self.tell(
-                        ctx,
-                        &facts,
-                        Some(shown.family),
-                        SessionChange::Retried,
-                        Some(age(now, family.rotated_at)),
-                    );
-                    return self.tokens(
-                        access,
-                        &facts,
-                        shown.family,
-                        family.generation,
-                        &scopes,
-                        family.idle_end,
-                    );
-                }
-                Replaced::Refused(GrantRefusal::Reused) => {
-                    self.reused(ctx, &facts, &family, now).await?;
-                    return no(GrantRefusal::Reused);
-                }
-                Replaced::Refused(refusal) => {
-                    if refusal == GrantRefusal::Forged {
-                        self.tell(ctx, &facts, Some(shown.family), SessionChange::Forged, None);
-                    }
-                    return no(refusal);
-                }
-                Replaced::Moved => {}
-            }
-        }
-        Err(Error::new(ErrorKind::Overloaded, "a session is renewed too often at once").retry_after(SECOND))
-    }
-
-    /// Says what becomes of a token that did not renew.
-    async fn replaced(&self, ctx: &Ctx, family: &Family, shown: Shown<'_>, now: Millis) -> Result<Replaced> {
-        let refused = |refusal| Ok(Replaced::Refused(refusal));
-        if let Some((_, reason)) = family.ended {
-            return refused(GrantRefusal::Ended(reason));
-        }
-        if !family.is_live(now) {
-            return refused(GrantRefusal::Expired);
-        }
-        let behind = match family.generation.checked_sub(shown.generation) {
-            None => return refused(GrantRefusal::Forged),
-            // It can't be renewed any further, or was set back between the two questions.
-            Some(0) if shown.generation == u32::MAX => return refused(GrantRefusal::Expired),
-            Some(0) => return Ok(Replaced::Moved),
-            Some(behind) => behind,
-        };
-        let grace = millis(self.settings.grace);
-        if behind > 1 || family.confirmed || family.rotated_at.abs_diff(now) >= grace {
-            return refused(GrantRefusal::Reused);
-        }
-        if family.retries >= self.settings.retries {
-            let left = grace.saturating_sub(now.saturating_sub(family.rotated_at));
-            return Err(Error::new(ErrorKind::Throttled, "the same refresh token was shown too often")
-                .retry_after(Duration::from_millis(left).max(SECOND)));
-        }
-        let retry = Retry { from: shown.generation, at: now, grace, most: self.settings.retries };
-        let counted = self.parts.families.retry(ctx, self.name(), family.id, &retry).await?;
-        Ok(if counted { Replaced::Retried } else { Replaced::Moved })
-    }
-
-    /// Does what follows if a token comes back that was replaced.
-    async fn reused(&self, ctx: &Ctx, facts: &Facts, family: &Family, now: Millis) -> Result<()> {
-        let age = Some(age(now, family.rotated_at));
-        let told = || self.tell(ctx, facts, Some(family.id), SessionChange::ReuseDetected, age);
-        let ends = match self.settings.on_reuse {
-            OnReuse::Warn => {
-                told();
-                return Ok(());
-            }
-            OnReuse::End => Ends::Family(family.id),
-            OnReuse::EndAll => Ends::Person(&family.login),
-        };
-        let _voids = Voids { fence: &self.parts.fence, subject: Subject::Login(&facts.login) };
-        // Told once, by whoever ended it.
-        if self.end(ctx, &ends, EndReason::Reuse).await? > 0 {
-            told();
-        }
-        Ok(())
-    }
-
-    /// Gives another access token for one that is good, while its session lives: for clients that have no refresh token.
-    ///
-    /// # Errors
-    /// As [`renew`](Self::renew).
-    pub async fn renew_by_access(&self, ctx: &Ctx, access_token: &str) -> Result<Granted> {
-        let no = |refusal| Ok(Granted::Refused(Refused::Grant(refusal)));
-        let state = match self.check(ctx, access_token).await? {
-            Checked::Valid(state) => state,
-            Checked::Invalid(Invalid::Account(reject)) => {
-                // As when it is renewed by a refresh token: whoever was disabled logs in again afterwards.
-                if let Some((valid, login)) = self.authentic(access_token)
-                    && let Some(id) = valid.family.map(FamilyId::new)
-                {
-                    self.end_one(ctx, id, Some(&login), EndReason::Account).await?;
-                }
-                return no(GrantRefusal::Account(reject));
-            }
-            Checked::Invalid(_) => return no(GrantRefusal::Malformed),
-        };
-        let Some(id) = self.family_of(&state) else { return no(GrantRefusal::Unknown) };
-        let Some(facts) = self.facts(ctx, id).await? else { return no(GrantRefusal::Unknown) };
-        let account = match self.standing_of(ctx, &facts).await? {
-            Standing::Good(account) => account,
-            Standing::Bad(reject) => {
-                self.end_one(ctx, id, Some(&facts.login), EndReason::Account).await?;
-                return no(GrantRefusal::Account(reject));
-            }
-        };
-        let scopes = self.still(&facts.scopes);
-        for _ in 0..4 {
-            let now = self.now();
-            let Lookup::Found(mut family) = self.parts.families.family(ctx, self.name(), id).await? else {
-                return no(GrantRefusal::Unknown);
-            };
-            match family.ended {
-                Some((_, reason)) => return no(GrantRefusal::Ended(reason)),
-                None if !family.is_live(now) || is_over(now, family.absolute_end) => {
-                    return no(GrantRefusal::Expired);
-                }
-                None => {}
-            }
-            let from = family.generation;
-            let Some(next) = from.checked_add(1) else { return no(GrantRefusal::Expired) };
-            family.generation = next;
-            let access = self.access(ctx, &family, &account, &scopes, now).await?;
-            let idle_end = now.saturating_add(facts.idle).min(facts.absolute_end);
-            let renewal = Renewal { from, at: now, idle_end };
-            if self.parts.families.renew(ctx, self.name(), id, &renewal).await? {
-                self.tell(ctx, &facts, Some(id), SessionChange::Renewed, None);
-                return self.tokens(access, &facts, id, next, &scopes, idle_end);
-            }
-        }
-        Err(Error::new(ErrorKind::Overloaded, "a session is renewed too often at once").retry_after(SECOND))
-    }
-
-    /// Ends the session of who shows a token of it: a refresh token, also one that was replaced, or an access token, also
-    /// one that has expired. What is not authentic is of no session.
-    ///
-    /// # Errors
-    /// Any kind: the session may not have ended.
-    pub async fn logout(&self, ctx: &Ctx, by: &Bearing<'_>) -> Result<LoggedOut> {
-        let known = LoggedOut { known: true };
-        match *by {
-            Bearing::Refresh(token) => {
-                let Some(shown) = self.parts.secrets.read(self.name(), token) else {
-                    return Ok(LoggedOut { known: false });
-                };
-                self.end_family(ctx, shown.family, EndReason::Logout).await?;
-                Ok(known)
-            }
-            Bearing::Access(token) => {
-                let Some((valid, login)) = self.authentic(token) else {
-                    return Ok(LoggedOut { known: false });
-                };
-                if let Some(family) = valid.family.map(FamilyId::new) {
-                    self.end_one(ctx, family, Some(&login), EndReason::Logout).await?;
-                } else {
-                    self.revoke_one(ctx, token, &valid, &login).await?;
-                }
-                Ok(known)
-            }
-        }
-    }
-
-    /// Ends all sessions of who shows a token that is good, and revokes all their access tokens. Returns how many
-    /// sessions have ended by it; nothing if what was shown is not good.
-    ///
-    /// # Errors
-    /// Any kind: not all may have ended.
-    pub async fn logout_all(&self, ctx: &Ctx, by: &Bearing<'_>) -> Result<Option<u64>> {
-        let login = match *by {
-            Bearing::Refresh(token) => {
-                let Some(shown) = self.parts.secrets.read(self.name(), token) else { return Ok(None) };
-                let found = self.parts.families.family(ctx, self.name(), shown.family).await?;
-                let live =
-                    |family: &Family| family.is_live(self.now()) && family.generation == shown.generation;
-                let Some(family) = found.found().filter(live) else { return Ok(None) };
-                let facts = self.facts_of(&family)?;
-                if let Standing::Bad(_) = self.standing_of(ctx, &facts).await? {
-                    return Ok(None);
-                }
-                facts.login
-            }
-            Bearing::Access(token) => match self.check(ctx, token).await? {
-                Checked::Valid(state) => state.principal.login().clone(),
-                Checked::Invalid(_) => return Ok(None),
-            },
-        };
-        self.end_person(ctx, &login, EndReason::LogoutAll).await.map(Some)
-    }
-
-    /// Ends all sessions of a login, and revokes all its access tokens that were issued until now. Returns how many
-    /// sessions have ended by it.
-    ///
-    /// # Errors
-    /// Any kind: not all may have ended.
-    pub async fn end_person(&self, ctx: &Ctx, login: &Login, reason: EndReason) -> Result<u64> {
-        let _voids = Voids { fence: &self.parts.fence, subject: Subject::Login(login) };
-        let ended = self.end(ctx, &Ends::Person(login.as_str()), reason).await?;
-        self.told_of(ctx, Some(login.as_str()), None, SessionChange::Ended(reason), None, None);
-        Ok(ended)
-    }
-
-    /// Ends all sessions of the realm, and revokes all access tokens that were issued until now.
-    ///
-    /// # Errors
-    /// Any kind: not all may have ended.
-    pub async fn end_realm(&self, ctx: &Ctx, reason: EndReason) -> Result<u64> {
-        let subject = Subject::Realm(self.parts.realm.id());
-        let _voids = Voids { fence: &self.parts.fence, subject };
-        let ended = self.end(ctx, &Ends::Realm, reason).await?;
-        self.told_of(ctx, None, None, SessionChange::Ended(reason), None, None);
-        Ok(ended)
-    }
-
-    /// Ends one session, whosever it is. Returns whether it lived.
-    ///
-    /// # Errors
-    /// Any kind: it may not have ended.
-    pub async fn end_family(&self, ctx: &Ctx, id: FamilyId, reason: EndReason) -> Result<bool> {
-        let facts = self.facts(ctx, id).await?;
-        self.end_one(ctx, id, facts.as_deref().map(|facts| &facts.login), reason).await
-    }
-
-    /// Revokes one access token, and no other of its session. Returns whether it is authentic.
-    ///
-    /// # Errors
-    /// Any kind: it may not be revoked.
-    pub async fn revoke(&self, ctx: &Ctx, access_token: &str) -> Result<bool> {
-        let Some((valid, login)) = self.authentic(access_token) else { return Ok(false) };
-        self.revoke_one(ctx, access_token, &valid, &login).await?;
-        Ok(true)
-    }
-
-    /// Lists the live sessions of a login, the newest first.
-    ///
-    /// # Errors
-    /// Any kind: the list would have a hole.
-    pub async fn sessions(&self, ctx: &Ctx, login: &Login) -> Result<Vec<Family>> {
-        let families = &self.parts.families;
-        families.sessions(ctx, self.name(), login.as_str(), self.now(), self.settings.listed).await
-    }
-
-    /// Lists the live sessions of somebody, the newest first: not those of who had their login before them.
-    ///
-    /// # Errors
-    /// Any kind: the list would have a hole.
-    pub async fn sessions_of(&self, ctx: &Ctx, who: &Principal) -> Result<Vec<Family>> {
-        let person = person::text(who);
-        let mut sessions = self.sessions(ctx, who.login()).await?;
-        sessions.retain(|family| family.person == person);
-        Ok(sessions)
-    }
-
-    /// Ends one session of somebody. Returns whether they have it.
-    ///
-    /// # Errors
-    /// Any kind: it may not have ended.
-    pub async fn end_session(&self, ctx: &Ctx, who: &Principal, id: FamilyId) -> Result<bool> {
-        let person = person::text(who);
-        let is_theirs = |facts: &Arc<Facts>| facts.login == *who.login() && facts.person == person;
-        let Some(facts) = self.facts(ctx, id).await?.filter(is_theirs) else {
-            return Ok(false);
-        };
-        self.end_one(ctx, id, Some(&facts.login), EndReason::Logout).await?;
-        Ok(true)
     }
 
     /// Issues an access token without a session, for a login that may log in. Nothing if it may not.
@@ -751,38 +327,6 @@ impl TokenService {
         })
     }
 
-    /// Ends, and revokes what came with it. Whoever is concerned is to be invalidated afterwards.
-    async fn end(&self, ctx: &Ctx, ends: &Ends<'_>, reason: EndReason) -> Result<u64> {
-        let now = self.now();
-        // Tokens are written in whole seconds.
-        let until = now.saturating_add(millis(self.settings.longest + self.settings.leeway + SECOND));
-        self.parts.families.end(ctx, self.name(), ends, &End { at: now, reason, until }).await
-    }
-
-    /// Ends one session. Returns whether it lived.
-    async fn end_one(
-        &self,
-        ctx: &Ctx,
-        id: FamilyId,
-        login: Option<&Login>,
-        reason: EndReason,
-    ) -> Result<bool> {
-        let _voids = login.map(|login| Voids { fence: &self.parts.fence, subject: Subject::Login(login) });
-        let ended = self.end(ctx, &Ends::Family(id), reason).await? > 0;
-        if ended {
-            self.told_of(ctx, login.map(Login::as_str), Some(id), SessionChange::Ended(reason), None, None);
-        }
-        Ok(ended)
-    }
-
-    /// Revokes one access token.
-    async fn revoke_one(&self, ctx: &Ctx, token: &str, valid: &Valid, login: &Login) -> Result<()> {
-        let _voids = Voids { fence: &self.parts.fence, subject: Subject::Login(login) };
-        let until = check::millis_of(valid.expires_at).saturating_add(millis(self.settings.leeway));
-        let revoked = Revoked::Token(check::mark(self.name(), token, valid));
-        self.parts.families.revoke(ctx, self.name(), &revoked, self.now(), until).await
-    }
-
     /// Returns what never changes of a family: from memory, or from the store.
     async fn facts(&self, ctx: &Ctx, id: FamilyId) -> Result<Option<Arc<Facts>>> {
         if let Some(facts) = self.facts.lock().unwrap_or_else(PoisonError::into_inner).get(&id) {
@@ -846,28 +390,6 @@ impl TokenService {
     }
 }
 
-/// Voids what is remembered of somebody when it is dropped: after the store was told, also where its answer is lost or nobody
-/// waits for it any longer.
-struct Voids<'a> {
-    fence: &'a Fence,
-    subject: Subject<'a>,
-}
-
-impl Drop for Voids<'_> {
-    fn drop(&mut self) {
-        self.fence.invalidate(&self.subject);
-    }
-}
-
-/// What becomes of a token that did not renew.
-enum Replaced {
-    /// It is answered with its successor.
-    Retried,
-    Refused(GrantRefusal),
-    /// Something has changed meanwhile.
-    Moved,
-}
-
 impl Facts {
     /// A record for what is asked about it before it is renewed.
     fn family(&self, id: FamilyId, realm: &str, generation: u32, now: Millis) -> Family {
@@ -911,10 +433,6 @@ const fn is_over(now: Millis, absolute_end: Millis) -> bool {
     now / 1_000 >= absolute_end / 1_000
 }
 
-fn age(now: Millis, then: Millis) -> Duration {
-    Duration::from_millis(now.saturating_sub(then))
-}
-
 fn random<const N: usize>() -> Result<[u8; N]> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(no_random)?;
@@ -923,30 +441,4 @@ fn random<const N: usize>() -> Result<[u8; N]> {
 
 fn no_random(error: getrandom::Error) -> Error {
     Error::new(ErrorKind::Unavailable, "the system gives no random numbers").with("cause", error)
-}
-
-/// Refuses the name of a client that can't be one.
-fn check_client(client: &str) -> Result<()> {
-    let good = !client.is_empty()
-        && client.len() <= Family::MAX_NAME_BYTES
-        && client.bytes().all(|byte| matches!(byte, 0x20..=0x7e));
-    if good {
-        Ok(())
-    } else {
-        Err(Error::new(ErrorKind::Invalid, "a client's name is 1 to 255 printable ASCII characters"))
-    }
-}
-
-/// Cuts what a client says of its device to what is kept, without control characters.
-fn bounded(device: Device) -> Device {
-    let cut = |text: String, most: usize| {
-        let mut text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        text.truncate(text.floor_char_boundary(most));
-        Some(text).filter(|text| !text.trim().is_empty())
-    };
-    Device {
-        name: device.name.and_then(|name| cut(name, Family::MAX_NAME_BYTES)),
-        address: device.address,
-        agent: device.agent.and_then(|agent| cut(agent, Family::MAX_AGENT_BYTES)),
-    }
 }

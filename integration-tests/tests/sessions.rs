@@ -246,12 +246,23 @@ fn a_server_starts_without_its_store_of_sessions_and_takes_it_when_it_is_there()
     assert_eq!(ready(), (503, of(false)));
     let told = |words: &str| server.logged().matches(words).count();
     assert_eq!(told("started without the store of sessions"), 1);
+    let rows = || gatepost.run(&["sources", "--json"]).expect(0).rows();
+    let [people, sessions] = &rows()[..] else { panic!("{:?}", rows()) };
+    assert_eq!((&people["state"], &sessions["store"]), (&json!("up"), &json!("sessions")));
+    assert!(sessions["state"] == "down" && sessions["last_error"].is_string(), "{sessions}");
+    assert_eq!(told("the store of sessions does not answer"), 1, "once, however often it is looked");
+    assert!(server.get("/metrics").body.contains("\ngatepost_sessions_store_up 0\n"));
+    assert_eq!(gatepost.run(&["config", "check", "--probe"]).exit, 3);
     // What serves is not given up for what can't be reached, and what can't be reached stays what it was.
     gatepost.must(&["reload"], b"");
     assert_eq!(log_in().0, 503);
+    assert_eq!(ready(), (503, of(false)));
 
     postgres.restart();
     until(|| ready() == (200, of(true)), "the store answers");
+    assert_eq!(rows().len(), 1, "{:?}", rows());
+    assert_eq!(told("the store of sessions answers again"), 1);
+    assert!(server.get("/metrics").body.contains("\ngatepost_sessions_store_up 1\n"));
     let tokens = logged_in(&server);
     assert_eq!(front(&server, &text(&tokens, "access_token")), 200);
     let body = json!({ "refresh_token": text(&tokens, "refresh_token") });
